@@ -1,0 +1,68 @@
+"""Password hashes (argon2id), made off the event loop in a bounded queue."""
+
+import base64
+import secrets
+from collections.abc import Callable
+from typing import TypeVar
+
+import anyio
+import anyio.to_thread
+from pwdlib import PasswordHash
+from pwdlib.exceptions import UnknownHashError
+from pwdlib.hashers.argon2 import Argon2Hasher
+
+from app.errors import UnavailableError
+from app.settings import Settings
+
+Result = TypeVar("Result")
+
+
+class Passwords:
+    """One per worker. Each hash takes 64 MiB and a core for about 0.1 s."""
+
+    def __init__(self, settings: Settings) -> None:
+        hasher = Argon2Hasher(
+            time_cost=settings.password_time_cost,
+            memory_cost=settings.password_memory_kib,
+            parallelism=settings.password_parallelism,
+        )
+        self._hash = PasswordHash((hasher,))
+        self._limiter = anyio.CapacityLimiter(settings.password_concurrency)
+        self._pending = 0
+        self._pending_max = settings.password_concurrency + settings.password_queue_max
+        self._dummy = _hash_nobody_has(settings)
+
+    async def hash(self, password: str) -> str:
+        return await self._run(lambda: self._hash.hash(password))
+
+    async def verify(self, password: str, password_hash: str | None) -> tuple[bool, str | None]:
+        """Whether it matches, and a new hash when the parameters have changed since.
+
+        None instead of a hash (no such user) takes the same time and never matches.
+        """
+        return await self._run(lambda: self._verify(password, password_hash or self._dummy))
+
+    def _verify(self, password: str, password_hash: str) -> tuple[bool, str | None]:
+        try:
+            return self._hash.verify_and_update(password, password_hash)
+        except UnknownHashError:
+            return False, None
+
+    async def _run(self, work: Callable[[], Result]) -> Result:
+        if self._pending >= self._pending_max:
+            raise UnavailableError("Too many logins at the moment.")
+        self._pending += 1
+        try:
+            return await anyio.to_thread.run_sync(work, limiter=self._limiter)
+        finally:
+            self._pending -= 1
+
+
+def _hash_nobody_has(settings: Settings) -> str:
+    """Costs as much to verify as a real one, and nothing to make: its digest is random."""
+    salt, digest = (
+        base64.b64encode(secrets.token_bytes(size)).decode().rstrip("=") for size in (16, 32)
+    )
+    memory, passes = settings.password_memory_kib, settings.password_time_cost
+    lanes = settings.password_parallelism
+    return f"$argon2id$v=19$m={memory},t={passes},p={lanes}${salt}${digest}"

@@ -1,0 +1,145 @@
+"""Errors as RFC 9457 problem documents; raised by services, answered here."""
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import cast
+
+import orjson
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict
+from starlette.exceptions import HTTPException
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class FieldError(BaseModel):
+    location: list[str | int]
+    message: str
+
+
+class Problem(BaseModel):
+    """RFC 9457; `type` is `about:blank` because title and status say it all."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str | None = None
+    request_id: str | None = None
+    errors: list[FieldError] | None = None
+
+
+class AppError(HTTPException):
+    """What services raise. An HTTPException, because FastAPI turns others raised while it reads
+    the body into a 400."""
+
+    status = HTTPStatus.INTERNAL_SERVER_ERROR
+
+    def __init__(self, detail: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(self.status, detail, dict(headers or {}))
+
+
+class NotFoundError(AppError):
+    status = HTTPStatus.NOT_FOUND
+
+
+class ConflictError(AppError):
+    status = HTTPStatus.CONFLICT
+
+
+class UnauthorizedError(AppError):
+    status = HTTPStatus.UNAUTHORIZED
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail, {"WWW-Authenticate": "Bearer"})
+
+
+class ForbiddenError(AppError):
+    status = HTTPStatus.FORBIDDEN
+
+
+class ContentTooLargeError(AppError):
+    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+
+
+class InvalidInputError(AppError):
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+
+
+class UnavailableError(AppError):
+    """Try again: the pool, the password queue or the database has no room at the moment."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+
+    def __init__(self, detail: str, retry_after_seconds: int = 1) -> None:
+        super().__init__(detail, {"Retry-After": str(retry_after_seconds)})
+
+
+def problem_response(
+    request_id: str | None,
+    status: int,
+    detail: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    errors: Sequence[FieldError] | None = None,
+) -> Response:
+    problem = Problem(
+        title=HTTPStatus(status).phrase,
+        status=status,
+        detail=detail,
+        request_id=request_id,
+        errors=list(errors) if errors else None,
+    )
+    body = orjson.dumps(problem.model_dump(exclude_none=True))
+    return Response(body, status, headers, MEDIA_TYPE)
+
+
+def problem_responses(*statuses: int) -> dict[int | str, dict[str, object]]:
+    """For `responses=` of a route, so that the OpenAPI document tells which errors to expect."""
+    return {
+        status: {
+            "description": HTTPStatus(status).phrase,
+            "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        }
+        for status in statuses
+    }
+
+
+class ProblemDocumentingFastAPI(FastAPI):
+    """FastAPI, with the schema that `problem_responses` refers to in its OpenAPI document."""
+
+    def openapi(self) -> dict[str, object]:
+        document = super().openapi()
+        problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas = document.setdefault("components", {}).setdefault("schemas", {})
+        schemas |= problem.pop("$defs") | {"Problem": problem}
+        return document
+
+
+def _request_id(request: Request) -> str | None:
+    return cast("str | None", request.scope.get("state", {}).get("request_id"))
+
+
+async def _answer_http_error(request: Request, error: Exception) -> Response:
+    error = cast("HTTPException", error)
+    # Starlette's own errors repeat the status phrase as their detail.
+    repeats_title = error.detail == HTTPStatus(error.status_code).phrase
+    detail = None if repeats_title else error.detail
+    return problem_response(_request_id(request), error.status_code, detail, error.headers)
+
+
+async def _answer_validation_error(request: Request, error: Exception) -> Response:
+    errors = [
+        # Never the input itself: it may be a password.
+        FieldError(location=list(item["loc"]), message=item["msg"])
+        for item in cast("RequestValidationError", error).errors()
+    ]
+    detail = "The request has fields that are missing or not valid."
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+    return problem_response(_request_id(request), status, detail, errors=errors)
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    app.add_exception_handler(HTTPException, _answer_http_error)
+    app.add_exception_handler(RequestValidationError, _answer_validation_error)

@@ -1,0 +1,57 @@
+"""Probes: alive without any I/O, ready only when a query is answered."""
+
+import asyncio
+
+import structlog
+from fastapi import APIRouter
+from pydantic import BaseModel
+from sqlalchemy import select
+
+from app.database import DatabaseDep
+from app.errors import AppError, UnavailableError
+from app.settings import SettingsDep
+
+log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+
+router = APIRouter(tags=["health"])
+
+# Probes usually give up after 1 to 2 s; an answer that comes later is not heard.
+_READY_WITHIN_SECONDS = 1.0
+
+
+class Health(BaseModel):
+    status: str
+
+
+class Version(BaseModel):
+    name: str
+    version: str
+    git_revision: str | None
+
+
+@router.get("/livez")
+async def livez() -> Health:
+    """The process answers; touches nothing else, so a lost database restarts nobody."""
+    return Health(status="ok")
+
+
+@router.get("/readyz")
+async def readyz(database: DatabaseDep) -> Health:
+    """A query was answered within one second; 503 otherwise and while draining."""
+    try:
+        async with asyncio.timeout(_READY_WITHIN_SECONDS):
+            await database.read_one(select(1))
+    except (TimeoutError, AppError) as error:
+        log.warning("not ready", reason=str(error) or "no answer within 1 s")
+        raise UnavailableError("The database does not answer.") from error
+    return Health(status="ok")
+
+
+@router.get("/version")
+async def version(settings: SettingsDep) -> Version:
+    """What runs here."""
+    return Version(
+        name=settings.service_name,
+        version=settings.service_version,
+        git_revision=settings.git_revision,
+    )

@@ -1,0 +1,54 @@
+"""Routes of the items: the worked example to copy; the next hop is `service.py`."""
+
+from uuid import UUID
+
+from fastapi import APIRouter, Request, Response, status
+
+from app.accounts.dependencies import CallerDep
+from app.database import DatabaseDep, SessionDep
+from app.errors import problem_responses
+from app.items import service
+from app.items.schemas import ItemCreate, ItemOut, ItemPage, ItemUpdate
+from app.pagination import PageCursor, PageLimit
+
+router = APIRouter(prefix="/items", tags=["items"], responses=problem_responses(401))
+
+
+@router.post("", status_code=status.HTTP_201_CREATED)
+async def create_item(
+    request: Request, response: Response, caller: CallerDep, session: SessionDep, body: ItemCreate
+) -> ItemOut:
+    """Create an item of the caller."""
+    item = await service.create_item(session, caller.id, body)
+    response.headers["Location"] = request.url_for("read_item", item_id=item.id).path
+    return ItemOut.model_validate(item)
+
+
+@router.get("")
+async def list_items(
+    database: DatabaseDep, caller: CallerDep, limit: PageLimit = 20, cursor: PageCursor = None
+) -> ItemPage:
+    """The caller's items, newest first."""
+    return await service.list_items(database, caller.id, cursor, limit)
+
+
+@router.get("/{item_id}", responses=problem_responses(404))
+async def read_item(database: DatabaseDep, caller: CallerDep, item_id: UUID) -> ItemOut:
+    """One item of the caller."""
+    return await service.read_item(database, caller.id, item_id)
+
+
+@router.patch("/{item_id}", responses=problem_responses(404))
+async def update_item(
+    caller: CallerDep, session: SessionDep, item_id: UUID, body: ItemUpdate
+) -> ItemOut:
+    """Change the fields that are sent."""
+    return ItemOut.model_validate(await service.update_item(session, caller.id, item_id, body))
+
+
+@router.delete(
+    "/{item_id}", status_code=status.HTTP_204_NO_CONTENT, responses=problem_responses(404)
+)
+async def delete_item(caller: CallerDep, session: SessionDep, item_id: UUID) -> None:
+    """Delete an item of the caller."""
+    await service.delete_item(session, caller.id, item_id)

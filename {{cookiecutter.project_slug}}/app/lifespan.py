@@ -1,0 +1,51 @@
+"""The only start and stop code: makes what a worker shares, hands it to requests, closes it."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TypedDict
+
+from fastapi import FastAPI
+
+from app.accounts.passwords import Passwords
+from app.accounts.tokens import TokenKeys, build_token_keys
+from app.database import Database, create_engine
+from app.logs import configure_logging
+from app.settings import Settings
+
+
+class State(TypedDict):
+    """Found in `request.state`; requests reach it through the dependencies."""
+
+    settings: Settings
+    database: Database
+    passwords: Passwords
+    token_keys: TokenKeys
+
+
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[State]]
+
+
+def build_lifespan(settings: Settings) -> Lifespan:
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[State]:
+        configure_logging(settings)
+        # No query here: a worker that is recycled while the database is away must still start.
+        engine = create_engine(settings)
+        try:
+            yield build_state(
+                settings,
+                Database(engine, settings.database_pool_size, settings.database_pool_wait_seconds),
+            )
+        finally:
+            await engine.dispose()
+
+    return lifespan
+
+
+def build_state(settings: Settings, database: Database) -> State:
+    return State(
+        settings=settings,
+        database=database,
+        passwords=Passwords(settings),
+        token_keys=build_token_keys(settings),
+    )

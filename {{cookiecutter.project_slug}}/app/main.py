@@ -1,0 +1,49 @@
+"""Builds the application; nothing happens before `create_app` is called.
+
+The next hop of a request is `middleware.py`, then a router.
+"""
+
+from fastapi import APIRouter, FastAPI
+
+from app import health
+from app.accounts import router as accounts
+from app.errors import ProblemDocumentingFastAPI, add_error_handlers, problem_responses
+from app.items import router as items
+from app.lifespan import build_lifespan
+from app.middleware import BodyLimitMiddleware, RequestMiddleware
+from app.settings import Settings, load_settings
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    settings = settings or load_settings()
+    docs = settings.docs_are_on
+    app = ProblemDocumentingFastAPI(
+        title=settings.service_name,
+        version=settings.service_version,
+        root_path=settings.root_path,
+        docs_url="/docs" if docs else None,
+        redoc_url="/redoc" if docs else None,
+        openapi_url="/openapi.json" if docs else None,
+        lifespan=build_lifespan(settings),
+    )
+    add_error_handlers(app)
+    app.include_router(health.router)
+    app.include_router(_api())
+    # The last one added is the first to see a request.
+    app.add_middleware(BodyLimitMiddleware, max_body_bytes=settings.max_body_bytes)
+    app.add_middleware(RequestMiddleware)
+    return app
+
+
+def _api() -> APIRouter:
+    api = APIRouter(prefix="/api/v1", responses=problem_responses(413, 422, 503))
+    for router in (accounts.auth, accounts.users, items.router):
+        api.include_router(router)
+    return api
+
+
+def __getattr__(name: str) -> FastAPI:
+    # `uvicorn app.main:app` works, and importing this module still does nothing.
+    if name == "app":
+        return create_app()
+    raise AttributeError(name)

@@ -1,0 +1,127 @@
+"""Pure ASGI middleware around the whole application; the next hop is a router.
+
+BaseHTTPMiddleware costs more than a database read (638 us for three of them), so none is used.
+"""
+
+import re
+import time
+import uuid
+from typing import cast
+
+import structlog
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.errors import ContentTooLargeError, problem_response
+
+log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+
+# 32 hex digits is what nginx's $request_id has; UUIDs and most other makers' ids fit too.
+_REQUEST_ID = re.compile(r"[A-Za-z0-9-]{16,64}", re.ASCII)
+# Probes every few seconds say nothing and drown the rest.
+_UNLOGGED_PATHS = frozenset({"/livez", "/readyz"})
+
+
+class RequestMiddleware:
+    """Gives every request an id, writes its one access line, answers what nobody else caught."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started_at = time.perf_counter()
+        request_id = _request_id(scope)
+        # The body is bytes on the wire; the id reaches handlers and SQL through the state.
+        scope.setdefault("state", {})["request_id"] = request_id
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        status = 0
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)["X-Request-ID"] = request_id
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_with_id)
+        except Exception:
+            log.exception("request failed", method=scope["method"], path=scope["path"])
+            if status:
+                raise  # Half an answer is sent: only closing the connection tells the client.
+            await problem_response(request_id, 500)(scope, receive, send_with_id)
+        finally:
+            _log_access(scope, status, started_at)
+            structlog.contextvars.clear_contextvars()
+
+
+class BodyLimitMiddleware:
+    """The second limit behind nginx's; answers 413 with a problem document.
+
+    FastAPI's own `max_body_size` answers plain text and raises through middleware.
+    """
+
+    def __init__(self, app: ASGIApp, max_body_bytes: int) -> None:
+        self.app = app
+        self.max_body_bytes = max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        if _content_length(scope) > self.max_body_bytes:
+            response = problem_response(scope["state"]["request_id"], 413, self._detail)
+            await response(scope, receive, send)
+            return
+        received = 0
+
+        async def receive_counted() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self.max_body_bytes:
+                raise ContentTooLargeError(self._detail)
+            return message
+
+        await self.app(scope, receive_counted, send)
+
+    @property
+    def _detail(self) -> str:
+        return f"The body may have {self.max_body_bytes} bytes at most."
+
+
+def _header(scope: Scope, name: bytes) -> str | None:
+    for key, value in scope["headers"]:
+        if key == name:
+            return cast("bytes", value).decode("latin-1")
+    return None
+
+
+def _request_id(scope: Scope) -> str:
+    sent = _header(scope, b"x-request-id")
+    # Anything else could forge log lines.
+    if sent is not None and _REQUEST_ID.fullmatch(sent):
+        return sent
+    return uuid.uuid4().hex
+
+
+def _content_length(scope: Scope) -> int:
+    value = _header(scope, b"content-length") or "0"
+    return int(value) if value.isdecimal() else 0
+
+
+def _log_access(scope: Scope, status: int, started_at: float) -> None:
+    if scope["path"] in _UNLOGGED_PATHS:
+        return
+    client = scope.get("client")
+    log.info(
+        "request",
+        method=scope["method"],
+        path=scope["path"],
+        status=status,
+        duration_ms=round((time.perf_counter() - started_at) * 1000, 2),
+        client=client[0] if client else None,
+    )

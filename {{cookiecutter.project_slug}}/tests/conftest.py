@@ -1,0 +1,196 @@
+"""A migrated PostgreSQL database per test process, a rollback per test, a client on the app."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVarTuple
+from uuid import UUID, uuid4
+
+import pytest
+from alembic import command
+from alembic.config import Config
+from fastapi import FastAPI
+from httpx2 import ASGITransport, AsyncClient
+from sqlalchemy import URL, Connection, NullPool, Row, event, make_url, text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.sql.selectable import TypedReturnsRows
+from starlette.types import Receive, Scope, Send
+
+from app.accounts import service as accounts
+from app.accounts.schemas import UserCreate
+from app.database import Database, create_engine
+from app.lifespan import State, build_state
+from app.main import create_app
+from app.settings import Settings
+from development import postgres
+
+Columns = TypeVarTuple("Columns")
+PASSWORD = "correct horse battery staple"
+
+
+class RollbackDatabase(Database):
+    """Everything on one connection, in one transaction that is never committed."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self.connection = connection
+
+    async def read_all(
+        self,
+        statement: TypedReturnsRows[*Columns],
+        parameters: Mapping[str, object] | None = None,
+    ) -> Sequence[Row[*Columns]]:
+        return (await self.connection.execute(statement, parameters)).all()
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncSession]:
+        session = AsyncSession(
+            self.connection, join_transaction_mode="create_savepoint", expire_on_commit=False
+        )
+        async with session, session.begin():
+            yield session
+
+
+@dataclass(frozen=True)
+class SignedInUser:
+    id: UUID
+    email: str
+    headers: dict[str, str]
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> tuple[str, dict[str, bool]]:
+    return "asyncio", {"use_uvloop": True}
+
+
+@pytest.fixture(scope="session")
+def database_url() -> Iterator[str]:
+    """A database of this process alone, built by the migrations, dropped at the end."""
+    server = make_url(os.environ.get("DATABASE_URL") or postgres.start())
+    server = server.set(drivername="postgresql+asyncpg")
+    name = f"test_{os.environ.get('PYTEST_XDIST_WORKER', 'main')}_{uuid4().hex[:8]}"
+    execute(server, f"CREATE DATABASE {name}")
+    yield server.set(database=name).render_as_string(hide_password=False)
+    execute(server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def execute(url: URL, statement: str) -> None:
+    """Outside of any transaction."""
+    asyncio.run(_execute(url, statement))
+
+
+async def _execute(url: URL, statement: str) -> None:
+    engine = create_async_engine(url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
+    async with engine.connect() as connection:
+        await connection.execute(text(statement))
+
+
+@pytest.fixture(scope="session")
+def settings(database_url: str) -> Settings:
+    return Settings.model_validate(
+        {
+            "environment": "test",
+            "database_url": database_url,
+            "secret_key": "0123456789abcdefghijklmnopqrstuv",
+            # The cheapest that argon2 allows: tests are about behaviour, not about cost.
+            "password_memory_kib": 8,
+            "password_time_cost": 1,
+            "password_parallelism": 1,
+        }
+    )
+
+
+@pytest.fixture(scope="session")
+def alembic_config(settings: Settings) -> Config:
+    config = Config(Path(__file__).parent.parent / "alembic.ini")
+    config.attributes["settings"] = settings
+    return config
+
+
+@pytest.fixture(scope="session")
+async def engine(settings: Settings, alembic_config: Config) -> AsyncIterator[AsyncEngine]:
+    # In a thread, because env.py runs a loop of its own.
+    await asyncio.to_thread(command.upgrade, alembic_config, "head")
+    engine = create_engine(settings)
+    yield engine
+    await engine.dispose()
+
+
+@pytest.fixture
+async def database(engine: AsyncEngine) -> AsyncIterator[Database]:
+    """What a test writes is rolled back; requests of one test must not overlap."""
+    async with engine.connect() as connection:
+        transaction = await connection.begin()
+        yield RollbackDatabase(connection)
+        await transaction.rollback()
+
+
+@pytest.fixture
+async def committing_database(engine: AsyncEngine, settings: Settings) -> AsyncIterator[Database]:
+    """The real one, for what needs a commit or several connections; emptied afterwards."""
+    yield Database(engine, settings.database_pool_size, settings.database_pool_wait_seconds)
+    async with engine.begin() as connection:
+        await connection.execute(text("TRUNCATE app_user CASCADE"))
+
+
+@pytest.fixture
+def state(settings: Settings, database: Database) -> State:
+    return build_state(settings, database)
+
+
+@pytest.fixture
+def app(settings: Settings) -> FastAPI:
+    return create_app(settings)
+
+
+@pytest.fixture
+async def client(app: FastAPI, state: State) -> AsyncIterator[AsyncClient]:
+    async with connect(app, state) as client:
+        yield client
+
+
+@asynccontextmanager
+async def connect(app: FastAPI, state: State) -> AsyncIterator[AsyncClient]:
+    """A client whose requests find `state`, as they would find it after the lifespan."""
+
+    async def with_state(scope: Scope, receive: Receive, send: Send) -> None:
+        shared: MutableMapping[str, object] = {**state}
+        await app({**scope, "state": shared}, receive, send)
+
+    transport = ASGITransport(with_state, raise_app_exceptions=False)
+    async with AsyncClient(transport=transport, base_url="http://service") as client:
+        yield client
+
+
+async def sign_up(state: State, email: str) -> SignedInUser:
+    body = UserCreate.model_validate({"email": email, "password": PASSWORD})
+    database, passwords, keys = state["database"], state["passwords"], state["token_keys"]
+    user = await accounts.register_user(database, passwords, body)
+    pair = await accounts.log_in(database, passwords, keys, email=email, password=PASSWORD)
+    headers = {"Authorization": f"Bearer {pair.access_token}"}
+    return SignedInUser(user.id, email, headers)
+
+
+@pytest.fixture
+async def user(state: State) -> SignedInUser:
+    return await sign_up(state, "ada@example.com")
+
+
+@pytest.fixture
+async def stranger(state: State) -> SignedInUser:
+    return await sign_up(state, "eve@example.com")
+
+
+@pytest.fixture
+def statements(engine: AsyncEngine) -> Iterator[list[str]]:
+    """Every SQL statement that is sent while the test runs."""
+    sent: list[str] = []
+
+    def record(_connection: Connection, _cursor: object, statement: str, *_rest: object) -> None:
+        sent.append(statement)
+
+    event.listen(engine.sync_engine, "before_cursor_execute", record)
+    yield sent
+    event.remove(engine.sync_engine, "before_cursor_execute", record)

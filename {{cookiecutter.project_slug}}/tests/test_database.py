@@ -1,0 +1,129 @@
+"""The pool, its queue, and the order of commit and response."""
+
+import asyncio
+
+import pytest
+from fastapi import FastAPI
+from sqlalchemy import func, select, text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.accounts.models import User
+from app.database import Database, SessionDep
+from app.errors import UnavailableError
+from app.lifespan import build_state
+from app.settings import Settings
+from tests.conftest import connect
+
+
+async def count_users(database: Database) -> object:
+    row = await database.read_one(select(func.count()).select_from(User))
+    assert row is not None
+    return row[0]
+
+
+def new_user() -> User:
+    return User(email="grace@example.com", password_hash="none")
+
+
+async def test_read_sends_one_statement_and_no_transaction(
+    committing_database: Database, statements: list[str]
+) -> None:
+    await count_users(committing_database)
+    assert len(statements) == 1
+
+
+async def test_transaction_commits_at_the_end_of_the_block(committing_database: Database) -> None:
+    async with committing_database.transaction() as session:
+        session.add(new_user())
+    assert await count_users(committing_database) == 1
+
+
+async def test_transaction_rolls_back_when_the_block_raises(committing_database: Database) -> None:
+    with pytest.raises(RuntimeError):
+        async with committing_database.transaction() as session:
+            session.add(new_user())
+            await session.flush()
+            raise RuntimeError
+    assert await count_users(committing_database) == 0
+
+
+async def test_commit_is_done_before_the_response_is_sent(
+    app: FastAPI, settings: Settings, committing_database: Database
+) -> None:
+    @app.post("/write")
+    async def write(session: SessionDep) -> None:
+        # Checked at commit, so the handler itself succeeds.
+        await session.execute(
+            text("CREATE TEMP TABLE late (id int UNIQUE DEFERRABLE INITIALLY DEFERRED)")
+        )
+        await session.execute(text("INSERT INTO late VALUES (1), (1)"))
+
+    async with connect(app, build_state(settings, committing_database)) as client:
+        response = await client.post("/write")
+    assert response.status_code == 500
+
+
+async def test_waiting_for_a_connection_ends_with_503_when_all_are_busy(
+    engine: AsyncEngine,
+) -> None:
+    database = Database(engine, slots=1, wait_seconds=0.05)
+    async with database.transaction():
+        with pytest.raises(UnavailableError):
+            await database.read_one(select(1))
+
+
+async def test_those_who_wait_are_served_in_order(engine: AsyncEngine) -> None:
+    database, served = Database(engine, slots=1, wait_seconds=3), []
+
+    async def read(number: int) -> None:
+        await database.read_one(select(1))
+        served.append(number)
+
+    await asyncio.gather(*(read(number) for number in range(20)))
+    assert served == sorted(served)
+
+
+async def test_closed_connection_is_replaced_when_the_server_has_ended_it(
+    settings: Settings, engine: AsyncEngine
+) -> None:
+    database = Database(engine, slots=1, wait_seconds=3)
+    others = text(
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    await asyncio.gather(*(count_users(Database(engine, 3, 3)) for _ in range(3)))
+    async with engine.connect() as connection:
+        await connection.execute(others)
+    for _ in range(3):
+        assert await count_users(database) == 0
+
+
+async def test_statement_is_cancelled_with_503_when_it_takes_too_long(
+    engine: AsyncEngine,
+) -> None:
+    database = Database(engine, slots=1, wait_seconds=3)
+    with pytest.raises(UnavailableError):
+        async with database.transaction() as session:
+            await session.execute(text("SET LOCAL statement_timeout = 50"))
+            await session.execute(select(func.pg_sleep(10)))
+    assert await count_users(database) == 0
+
+
+async def test_limits_are_set_on_every_connection(database: Database) -> None:
+    names = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "jit")
+    row = await database.read_one(select(*(func.current_setting(name) for name in names)))
+    assert row is not None
+    assert tuple(row) == ("15s", "5s", "30s", "off")
+
+
+async def test_no_connection_leaks_when_clients_leave_in_mid_request(
+    app: FastAPI, settings: Settings, engine: AsyncEngine, committing_database: Database
+) -> None:
+    database = Database(engine, slots=2, wait_seconds=3)
+    async with connect(app, build_state(settings, database)) as client:
+        for delay_ms in range(40):
+            request = asyncio.ensure_future(client.get("/readyz"))
+            await asyncio.sleep(delay_ms / 10_000)
+            request.cancel()
+        assert (await client.get("/readyz")).status_code == 200
+    assert engine.pool.checkedout() == 0  # type: ignore[attr-defined]

@@ -1,0 +1,59 @@
+"""Request ids, the last resort for errors, and the body limit."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+from fastapi import FastAPI
+from httpx2 import AsyncClient
+
+
+@pytest.fixture
+def app_that_fails(app: FastAPI) -> FastAPI:
+    @app.get("/fail")
+    async def fail() -> None:
+        raise RuntimeError("the secret is 42")
+
+    return app
+
+
+async def test_request_id_is_kept_when_it_is_well_formed(client: AsyncClient) -> None:
+    response = await client.get("/livez", headers={"X-Request-ID": "a" * 32})
+    assert response.headers.get_list("x-request-id") == ["a" * 32]
+
+
+@pytest.mark.parametrize("forged", ["short", "a" * 65, 'x"} {"level": "error"', "é" * 20])
+async def test_request_id_is_replaced_when_it_is_malformed(
+    client: AsyncClient, forged: str
+) -> None:
+    response = await client.get("/livez", headers={b"X-Request-ID": forged.encode()})
+    assert response.headers["x-request-id"] != forged
+    assert len(response.headers["x-request-id"]) == 32
+
+
+async def test_unknown_error_is_a_problem_without_details(
+    app_that_fails: FastAPI, client: AsyncClient
+) -> None:
+    response = await client.get("/fail")
+    assert response.status_code == 500
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.json() == {
+        "type": "about:blank",
+        "title": "Internal Server Error",
+        "status": 500,
+        "request_id": response.headers["x-request-id"],
+    }
+
+
+async def test_body_is_refused_when_its_length_is_over_the_limit(client: AsyncClient) -> None:
+    response = await client.post("/api/v1/users", content=b"x" * 1_048_577)
+    assert (response.status_code, response.json()["status"]) == (413, 413)
+
+
+async def test_chunked_body_is_refused_when_it_grows_over_the_limit(client: AsyncClient) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(17):
+            yield b" " * 65_536
+
+    headers = {"Content-Type": "application/json"}
+    response = await client.post("/api/v1/users", content=chunks(), headers=headers)
+    assert (response.status_code, response.json()["status"]) == (413, 413)
