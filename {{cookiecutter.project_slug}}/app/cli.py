@@ -15,7 +15,8 @@ from pydantic import ValidationError
 from app.accounts import service
 from app.accounts.passwords import Passwords
 from app.accounts.schemas import UserCreate
-from app.database import Database, create_engine
+from app.database import Database
+from app.engine import create_engine
 from app.errors import AppError
 from app.logs import configure_logging
 from app.settings import describe, load_settings

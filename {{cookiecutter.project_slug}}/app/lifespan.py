@@ -8,7 +8,8 @@ from fastapi import FastAPI
 
 from app.accounts.passwords import Passwords
 from app.accounts.tokens import TokenKeys, build_token_keys
-from app.database import Database, create_engine
+from app.database import Database
+from app.engine import create_engine
 from app.logs import configure_logging
 from app.settings import Settings
 

@@ -6,7 +6,7 @@ from alembic import context
 from sqlalchemy import Connection, func, pool, select
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
-from app.database import database_url
+from app.engine import database_url
 from app.models import Model
 from app.settings import Settings, load_settings
 

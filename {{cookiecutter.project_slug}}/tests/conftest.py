@@ -2,47 +2,48 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Iterator, MutableMapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVarTuple
+from typing import cast
 from uuid import UUID, uuid4
 
+import asyncpg
 import pytest
 from alembic import command
 from alembic.config import Config
 from fastapi import FastAPI
 from httpx2 import ASGITransport, AsyncClient
-from sqlalchemy import URL, Connection, NullPool, Row, event, make_url, text
+from sqlalchemy import URL, NullPool, event, make_url, text
+from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_connection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
-from sqlalchemy.sql.selectable import TypedReturnsRows
 from starlette.types import Receive, Scope, Send
 
 from app.accounts import service as accounts
 from app.accounts.schemas import UserCreate
-from app.database import Database, create_engine
+from app.database import Database
+from app.engine import create_engine
 from app.lifespan import State, build_state
 from app.main import create_app
 from app.settings import Settings
 from development import postgres
 
-Columns = TypeVarTuple("Columns")
 PASSWORD = "correct horse battery staple"
 
 
 class RollbackDatabase(Database):
     """Everything on one connection, in one transaction that is never committed."""
 
-    def __init__(self, connection: AsyncConnection) -> None:
+    def __init__(self, engine: AsyncEngine, connection: AsyncConnection) -> None:
+        super().__init__(engine, slots=1, wait_seconds=3)
         self.connection = connection
 
-    async def read_all(
-        self,
-        statement: TypedReturnsRows[*Columns],
-        parameters: Mapping[str, object] | None = None,
-    ) -> Sequence[Row[*Columns]]:
-        return (await self.connection.execute(statement, parameters)).all()
+    async def _fetch(
+        self, sql: str, arguments: Sequence[object], *, may_retry: bool = False
+    ) -> Sequence[asyncpg.Record]:
+        driver = (await self.connection.get_raw_connection()).driver_connection
+        return await cast("asyncpg.Connection[asyncpg.Record]", driver).fetch(sql, *arguments)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncSession]:
@@ -110,10 +111,27 @@ def alembic_config(settings: Settings) -> Config:
 
 
 @pytest.fixture(scope="session")
-async def engine(settings: Settings, alembic_config: Config) -> AsyncIterator[AsyncEngine]:
+def all_statements() -> list[str]:
+    return []
+
+
+@pytest.fixture(scope="session")
+async def engine(
+    settings: Settings, alembic_config: Config, all_statements: list[str]
+) -> AsyncIterator[AsyncEngine]:
     # In a thread, because env.py runs a loop of its own.
     await asyncio.to_thread(command.upgrade, alembic_config, "head")
     engine = create_engine(settings)
+
+    def record_reads(connection: AsyncAdapt_asyncpg_connection, _record: object) -> None:
+        driver = connection.driver_connection
+        driver.add_query_logger(lambda logged: all_statements.append(logged.query))
+
+    def record_writes(_connection: object, _cursor: object, sql: str, *_rest: object) -> None:
+        all_statements.append(sql)
+
+    event.listen(engine.sync_engine, "connect", record_reads)
+    event.listen(engine.sync_engine, "before_cursor_execute", record_writes)
     yield engine
     await engine.dispose()
 
@@ -123,7 +141,8 @@ async def database(engine: AsyncEngine) -> AsyncIterator[Database]:
     """What a test writes is rolled back; requests of one test must not overlap."""
     async with engine.connect() as connection:
         transaction = await connection.begin()
-        yield RollbackDatabase(connection)
+        await connection.execute(text("SELECT 1"))  # the driver begins with the first statement
+        yield RollbackDatabase(engine, connection)
         await transaction.rollback()
 
 
@@ -184,13 +203,7 @@ async def stranger(state: State) -> SignedInUser:
 
 
 @pytest.fixture
-def statements(engine: AsyncEngine) -> Iterator[list[str]]:
-    """Every SQL statement that is sent while the test runs."""
-    sent: list[str] = []
-
-    def record(_connection: Connection, _cursor: object, statement: str, *_rest: object) -> None:
-        sent.append(statement)
-
-    event.listen(engine.sync_engine, "before_cursor_execute", record)
-    yield sent
-    event.remove(engine.sync_engine, "before_cursor_execute", record)
+def statements(engine: AsyncEngine, all_statements: list[str]) -> list[str]:
+    """Every statement that is sent to PostgreSQL while the test runs."""
+    all_statements.clear()
+    return all_statements

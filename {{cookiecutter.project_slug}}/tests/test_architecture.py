@@ -16,7 +16,8 @@ MODULES = {
 # From the ground up: a module may import from its own floor's packages or from floors below.
 FLOORS = (
     ("settings", "errors", "schemas"),
-    ("logs", "database", "pagination", "middleware"),
+    ("logs", "engine", "pagination", "middleware"),
+    ("database",),
     ("accounts", "server", "health"),
     ("cli",),
     ("items", "lifespan"),

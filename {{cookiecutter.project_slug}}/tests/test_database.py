@@ -29,7 +29,8 @@ async def test_read_sends_one_statement_and_no_transaction(
     committing_database: Database, statements: list[str]
 ) -> None:
     await count_users(committing_database)
-    assert len(statements) == 1
+    await asyncio.sleep(0)  # the driver logs in the next turn of the loop
+    assert statements == ["SELECT count(*) AS count_1 \nFROM app_user"]
 
 
 async def test_transaction_commits_at_the_end_of_the_block(committing_database: Database) -> None:

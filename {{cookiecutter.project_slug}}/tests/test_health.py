@@ -6,10 +6,10 @@ from typing import TypeVarTuple
 import pytest
 from fastapi import FastAPI
 from httpx2 import AsyncClient
-from sqlalchemy import Row
 from sqlalchemy.sql.selectable import TypedReturnsRows
 
-from app.database import Database, create_engine
+from app.database import Database
+from app.engine import create_engine
 from app.lifespan import build_state
 from app.settings import Settings
 from tests.conftest import connect
@@ -25,7 +25,7 @@ class UntouchableDatabase(Database):
         self,
         statement: TypedReturnsRows[*Columns],
         parameters: Mapping[str, object] | None = None,
-    ) -> Sequence[Row[*Columns]]:
+    ) -> Sequence[tuple[*Columns]]:
         pytest.fail(f"the database was asked: {statement} {parameters}")
 
 

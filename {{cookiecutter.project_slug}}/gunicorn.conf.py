@@ -1,0 +1,38 @@
+"""Hands the settings to gunicorn, which finds this file without -c.
+
+The numbers and their reasons are in `app/server/settings.py`. Next hop: `app.server.worker`.
+"""
+
+import os
+
+from app.logs import logging_config
+from app.server.handover import child_exit, on_reload, pre_fork  # noqa: F401 (gunicorn's hooks)
+from app.server.settings import load_server_settings
+from app.server.worker import Worker
+
+settings = load_server_settings(fallback=getattr(Worker, "settings", None))
+Worker.settings = settings
+
+wsgi_app = "app.main:create_app()"
+# Default: sync, which cannot run an ASGI app.
+worker_class = "app.server.worker.Worker"
+
+bind = f"{settings.app_host}:{settings.app_port}"
+workers = settings.workers
+backlog = settings.server_backlog
+keepalive = settings.server_keepalive_seconds
+timeout = settings.server_stall_seconds
+graceful_timeout = settings.server_graceful_seconds
+max_requests = settings.server_max_requests
+max_requests_jitter = settings.max_requests_jitter
+forwarded_allow_ips = settings.forwarded_allow_ips
+logconfig_dict = logging_config(settings)
+
+# The heartbeat changes a file's time; on a busy disk that can block the event loop.
+# Default: the temporary directory. https://gunicorn.org/reference/settings/#worker_tmp_dir
+if os.access("/dev/shm", os.W_OK):  # noqa: S108 (gunicorn unlinks the file it opens)
+    worker_tmp_dir = "/dev/shm"  # noqa: S108
+
+# A socket below $HOME that the next gunicorn of the same user takes over. Default: False.
+# https://gunicorn.org/reference/settings/#control_socket_disable
+control_socket_disable = True
