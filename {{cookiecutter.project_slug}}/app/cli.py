@@ -71,7 +71,8 @@ def start() -> None:
     if os.environ.get("DATABASE_URL") or dotenv_values(".env").get("DATABASE_URL"):
         click.echo("DATABASE_URL is set; nothing to start.")
         return
-    click.echo(_launcher().start())
+    _launcher().start()
+    click.echo("The development database is running.")
 
 
 @database.command()

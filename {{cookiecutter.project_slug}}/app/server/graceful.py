@@ -22,25 +22,25 @@ from app.server.drain import Drain
 
 log = logging.getLogger(__name__)
 
-# What the master or an operator sends to stop, to stop at once, and what a successor sends.
-STOP = (signal.SIGTERM,)
+# From gunicorn's master or an operator: stop, and stop at once. From a worker that took over: go.
+STOP = signal.SIGTERM
 STOP_AT_ONCE = (signal.SIGQUIT, signal.SIGINT)
 SUCCEEDED = signal.SIGUSR2
-SIGNALS = (*STOP, *STOP_AT_ONCE, SUCCEEDED)
+SIGNALS = (STOP, *STOP_AT_ONCE, SUCCEEDED)
 
-# Between the end of accepting and the closing of idle connections: a connection accepted last
-# has its request by then.
+# From the end of accepting to the closing of idle connections: the connection accepted last has
+# had its request by then.
 LAST_REQUEST_SECONDS = 1.0
-# For cancelled requests to release what they hold before the lifespan closes it.
+# For cancelled requests to give back what they hold before the lifespan closes it.
 CANCEL_SECONDS = 0.5
 POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
-class Patience:
-    """`lame_duck_seconds` is a part of `drain_seconds`."""
+class DrainLimits:
+    """The first seconds of `total_seconds` are the lame duck's."""
 
-    drain_seconds: float
+    total_seconds: float
     lame_duck_seconds: float
 
 
@@ -48,16 +48,16 @@ class GracefulServer(Server):
     def __init__(
         self,
         config: Config,
-        patience: Patience,
+        limits: DrainLimits,
         *,
         beat: Callable[[], None],
         on_ready: Callable[[], None],
     ) -> None:
         super().__init__(config)
-        self._patience = patience
+        self._limits = limits
         self._beat = beat
         self._on_ready = on_ready
-        self._parent = os.getppid()
+        self._master_pid = os.getppid()
         self._stopping = False
         self._at_once = False
 
@@ -78,17 +78,23 @@ class GracefulServer(Server):
         self._stopping = self._stopping or sig != SUCCEEDED
         self.should_exit = True
         if not self.started:
-            sys.exit(0)  # nobody is connected: do not wait for the rest of the lifespan
+            # Nobody is connected: do not wait for the lifespan, nor call its end an error.
+            logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+            sys.exit(0)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        if self.config.access_log:
+            _let_access_lines_through()
         self._beat()
         self._on_ready()
 
     async def on_tick(self, counter: int) -> bool:
+        # Ten ticks are a second. Uvicorn would beat every timeout / 2 and by the wall clock, so
+        # that a stall is tolerated for 14 to 30 s, and not at all when the clock is set back.
         if counter % 10 == 0:
             self._beat()
-        if os.getppid() != self._parent:
+        if os.getppid() != self._master_pid:
             log.error("The gunicorn master is gone")
             self._stopping = self.should_exit = True
         return await super().on_tick(counter)
@@ -98,36 +104,33 @@ class GracefulServer(Server):
         beating = asyncio.create_task(self._keep_beating())
         try:
             self._announce()
-            await self._be_lame_duck(began + self._patience.lame_duck_seconds)
-            await self._finish(began + self._patience.drain_seconds)
+            await self._serve_as_lame_duck(began + self._limits.lame_duck_seconds)
+            await self._finish(began + self._limits.total_seconds)
             await self.lifespan.shutdown()
         finally:
             beating.cancel()
 
     async def _keep_beating(self) -> None:
         # Bounded: a lifespan that never ends is killed like a stalled loop.
-        for _ in range(int(self._patience.drain_seconds) + 2):
+        for _ in range(int(self._limits.total_seconds) + 2):
             self._beat()
             await asyncio.sleep(1)
 
     def _announce(self) -> None:
         log.info("Leaving with %d connections", len(self.server_state.connections))
-        drain = self.lifespan.state.get("drain")
-        if isinstance(drain, Drain):
+        drain: Drain | None = self.lifespan.state.get("drain")
+        if drain is not None:
             drain.begin(stopping=self._stopping)
         # nginx does not put a connection with this answer back into its pool.
-        self.server_state.default_headers = [
-            *self.server_state.default_headers,
-            (b"connection", b"close"),
-        ]
+        closing = [*self.server_state.default_headers, (b"connection", b"close")]
+        self.server_state.default_headers = closing
         for connection in list(self.server_state.connections):
-            cycle = getattr(connection, "cycle", None)
             if not hasattr(connection, "cycle"):
-                connection.shutdown()  # a WebSocket: 1012, service restart
-            elif cycle is not None and not cycle.response_complete:
-                cycle.keep_alive = cycle.keep_alive and cycle.response_started
+                connection.shutdown()  # a WebSocket; 1012: service restart
+            elif connection.cycle is not None and not connection.cycle.response_started:
+                connection.cycle.default_headers = closing
 
-    async def _be_lame_duck(self, until: float) -> None:
+    async def _serve_as_lame_duck(self, until: float) -> None:
         """Serves the connections it has until nginx, whose patience is shorter, closed them."""
         while self.server_state.connections and time.monotonic() < until and not self._at_once:
             # Others accept unless the whole service stops; then probes must see the 503 first.
@@ -141,20 +144,26 @@ class GracefulServer(Server):
             server.close()
 
     async def _finish(self, until: float) -> None:
-        for connection in list(self.server_state.connections):
-            connection.shutdown()
         state = self.server_state
+        for connection in list(state.connections):
+            if not connection.transport.is_closing():
+                connection.shutdown()
         while (state.connections or state.tasks) and time.monotonic() < until:
             if self._at_once:
                 break
             await asyncio.sleep(POLL_SECONDS)
-        await self._cancel_the_rest()
+        if state.tasks:
+            await self._cancel(set(state.tasks))
 
-    async def _cancel_the_rest(self) -> None:
-        tasks = list(self.server_state.tasks)
-        if not tasks:
-            return
+    async def _cancel(self, tasks: set[asyncio.Task[None]]) -> None:
         log.error("The time to drain is over: %d requests are cancelled", len(tasks))
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks, timeout=CANCEL_SECONDS)
+
+
+def _let_access_lines_through() -> None:
+    # logs.py silences them, because the middleware writes a better line.
+    access = logging.getLogger("uvicorn.access")
+    access.setLevel(logging.INFO)
+    access.propagate = True

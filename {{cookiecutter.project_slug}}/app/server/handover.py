@@ -7,29 +7,32 @@ where every new worker, once ready, dismisses the ones it succeeds.
 
 import math
 import signal
-import time
 
 from gunicorn.arbiter import Arbiter
 
 from app.server.worker import Worker
 
-POLL_SECONDS = 0.1
-
 
 def on_reload(server: Arbiter) -> None:
     """Before the new workers are forked; gunicorn has just set num_workers from the settings."""
-    _finish_earlier_reload(server)
-    for worker in _workers(server):
+    for pid, worker in _workers(server).items():
+        if not worker.has_served():
+            server.kill_worker(pid, signal.SIGTERM)  # started by a reload that this one replaces
         worker.superseded = True
+        # Gunicorn would wait for workers older than the reload, for up to graceful_timeout and
+        # deaf to signals. Of the same age, they still count as older: they come first.
+        worker.age = server.worker_age + 1
     server.num_workers += len(server.WORKERS)
 
 
 def pre_fork(server: Arbiter, worker: Worker) -> None:
     """Shares the superseded workers among those still to be forked."""
-    claimed = {pid for other in _workers(server) for pid in other.predecessors}
-    free = [w.pid for w in _workers(server) if w.superseded and w.pid not in claimed]
-    to_fork = max(1, server.num_workers - len(server.WORKERS))
+    siblings = _workers(server)
+    dismissed = _dismissed(siblings)
+    free = sorted(_superseded(siblings) - _claimed(siblings) - dismissed)
+    to_fork = max(1, server.num_workers - len(siblings))
     worker.predecessors = free[: math.ceil(len(free) / to_fork)]
+    worker.waits_for = dismissed if free else set()
 
 
 def child_exit(server: Arbiter, worker: Worker) -> None:
@@ -37,22 +40,20 @@ def child_exit(server: Arbiter, worker: Worker) -> None:
         server.num_workers -= 1
 
 
-def _finish_earlier_reload(server: Arbiter) -> None:
-    # Two generations at most, for the sake of memory and of the connections to the database.
-    for worker in _workers(server):
-        if not worker.has_served():
-            server.kill_worker(worker.pid, signal.SIGTERM)
-    until = time.monotonic() + server.cfg.graceful_timeout
-    while _dismissed(server) and time.monotonic() < until:
-        time.sleep(POLL_SECONDS)
-        server.reap_workers()
+def _superseded(workers: dict[int, Worker]) -> set[int]:
+    return {pid for pid, worker in workers.items() if worker.superseded and worker.has_served()}
 
 
-def _dismissed(server: Arbiter) -> set[int]:
-    ready = [worker for worker in _workers(server) if worker.has_served()]
-    return {pid for worker in ready for pid in worker.predecessors} & server.WORKERS.keys()
+def _claimed(workers: dict[int, Worker]) -> set[int]:
+    heirs = [worker for worker in workers.values() if not worker.superseded]
+    return {pid for heir in heirs for pid in heir.predecessors}
 
 
-def _workers(server: Arbiter) -> list[Worker]:
-    workers = [worker for worker in server.WORKERS.values() if isinstance(worker, Worker)]
-    return sorted(workers, key=lambda worker: worker.age)
+def _dismissed(workers: dict[int, Worker]) -> set[int]:
+    ready = [worker for worker in workers.values() if worker.has_served()]
+    return {pid for worker in ready for pid in worker.predecessors} & workers.keys()
+
+
+def _workers(server: Arbiter) -> dict[int, Worker]:
+    """By process id, the oldest first."""
+    return {pid: worker for pid, worker in server.WORKERS.items() if isinstance(worker, Worker)}

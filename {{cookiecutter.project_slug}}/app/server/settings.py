@@ -6,9 +6,9 @@ Next hop: gunicorn.conf.py, which hands them to gunicorn, and `app.server.worker
 import logging
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, model_validator
 
 from app.settings import SECRETS_DIR, Settings, describe
 
@@ -67,8 +67,9 @@ class ServerSettings(Settings):
     ws_protocol: Literal["auto", "websockets", "websockets-sansio", "wsproto", "none"] = "auto"
     # As large as the largest body. Default of uvicorn: 16 MiB.
     ws_max_size_bytes: int = Field(default=1_048_576, ge=1)
-    # Frames read ahead for an app that is slow to receive. Default of uvicorn: 32.
-    ws_max_queue: int = Field(default=32, ge=1)
+    # Frames read ahead for an app that is slow to receive; only WS_PROTOCOL=websockets has a
+    # number for it. Default of uvicorn: 32.
+    ws_max_queue: int | None = Field(default=None, ge=1)
     # Below nginx's read timeout for WebSockets, which a ping resets. Default of uvicorn: 20 and 20.
     ws_ping_interval_seconds: float = Field(default=20, gt=0)
     ws_ping_timeout_seconds: float = Field(default=20, gt=0)
@@ -82,6 +83,14 @@ class ServerSettings(Settings):
     server_ssl_ciphers: str | None = None
     # 0 none, 1 optional, 2 required: the certificate of nginx.
     server_ssl_cert_reqs: Literal[0, 1, 2] = 0
+
+    @model_validator(mode="after")
+    def _refuse_what_has_no_effect(self) -> Self:
+        if self.server_h11_max_incomplete_event_bytes and self.server_http != "h11":
+            raise ValueError("SERVER_H11_MAX_INCOMPLETE_EVENT_BYTES needs SERVER_HTTP=h11")
+        if self.ws_max_queue and self.ws_protocol != "websockets":
+            raise ValueError("WS_MAX_QUEUE needs WS_PROTOCOL=websockets")
+        return self
 
     @property
     def ssl_keyfile_password_text(self) -> str | None:
@@ -125,7 +134,7 @@ def uvicorn_options(settings: ServerSettings) -> dict[str, object]:
         "ssl_ciphers": settings.server_ssl_ciphers,
         "ws": settings.ws_protocol,
         "ws_max_size": settings.ws_max_size_bytes,
-        "ws_max_queue": settings.ws_max_queue,
+        "ws_max_queue": settings.ws_max_queue or 32,
         "ws_ping_interval": settings.ws_ping_interval_seconds,
         "ws_ping_timeout": settings.ws_ping_timeout_seconds,
         "ws_per_message_deflate": settings.ws_per_message_deflate,

@@ -6,18 +6,17 @@ import signal
 import sys
 from collections.abc import Callable
 from types import FrameType
+from typing import NoReturn
 
 # A worker can hold thousands of tasks, and gunicorn kills 1 s after it aborts.
 TASKS_SHOWN_MAX = 50
 TASK_FRAMES_MAX = 20
 
-SignalHandler = Callable[[int, FrameType | None], None]
 
-
-def dump_stacks_on_abort(loop: asyncio.AbstractEventLoop, then: SignalHandler) -> None:
-    def dump_tasks(number: int, frame: FrameType | None) -> None:
+def dump_stacks_on_abort(loop: asyncio.AbstractEventLoop, then: Callable[[], NoReturn]) -> None:
+    def dump_tasks(_number: int, _frame: FrameType | None) -> None:
         write_task_stacks(loop)
-        then(number, frame)
+        then()
 
     # The threads are written by a handler in C, which runs even if the loop is stuck in C code;
     # it then raises the signal again for the handler that was there when it was enabled.

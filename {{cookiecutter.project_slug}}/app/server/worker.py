@@ -10,12 +10,13 @@ import os
 import signal
 import sys
 import time
-from typing import ClassVar, NoReturn
+from typing import ClassVar, NoReturn, cast
 
 from gunicorn.arbiter import Arbiter
+from gunicorn.sock import BaseSocket
 from uvicorn_worker import UvicornWorker
 
-from app.server.graceful import SIGNALS, SUCCEEDED, GracefulServer, Patience
+from app.server.graceful import SIGNALS, SUCCEEDED, DrainLimits, GracefulServer
 from app.server.settings import ServerSettings, uvicorn_options
 from app.server.stacks import dump_stacks_on_abort
 
@@ -23,12 +24,12 @@ from app.server.stacks import dump_stacks_on_abort
 SHUTDOWN_MARGIN_SECONDS = 2
 # A replacement that cannot start tries again at this pace, while the others serve.
 BOOT_RETRY_SECONDS = 5
+POLL_SECONDS = 0.1
 
 
 class Worker(UvicornWorker):
     # Set by gunicorn.conf.py, in the master; a reload sets it again.
     settings: ClassVar[ServerSettings]
-    first_workers: ClassVar[int] = 0
 
     def __init__(self, *args: object, **kwargs: object) -> None:
         self.CONFIG_KWARGS = uvicorn_options(self.settings)
@@ -37,50 +38,66 @@ class Worker(UvicornWorker):
         logging.getLogger("uvicorn.error").propagate = True
         self.superseded = False
         self.predecessors: list[int] = []
-        if self.age == 1:
-            type(self).first_workers = self.cfg.workers
+        self.waits_for: set[int] = set()
 
     def has_served(self) -> bool:
         """The heartbeat file has the time of its making, then seconds since the machine started."""
         return bool(self.tmp.last_update() <= time.monotonic())
 
     def load_wsgi(self) -> None:
+        self._await_earlier_reload()
         if not self.cfg.preload_app:
             _forget_modules_of_the_master()
         try:
             super().load_wsgi()
         except (Exception, SystemExit) as error:
-            if not self._is_replacement():
+            if self._is_first():
                 raise
-            self.log.error("The app cannot be loaded: %s", error, exc_info=True)
+            self.log.error(
+                "The app cannot be loaded: %s", error, exc_info=isinstance(error, Exception)
+            )
             self._retry_later()
 
     async def _serve(self) -> None:
         self.config.app = self.wsgi
         graceful_seconds = max(1, self.cfg.graceful_timeout - SHUTDOWN_MARGIN_SECONDS)
-        patience = Patience(graceful_seconds, self.settings.server_lame_duck_seconds)
+        limits = DrainLimits(graceful_seconds, self.settings.server_lame_duck_seconds)
         server = GracefulServer(
-            self.config, patience, beat=self.notify, on_ready=self._dismiss_predecessors
+            self.config, limits, beat=self.notify, on_ready=self._dismiss_predecessors
         )
-        dump_stacks_on_abort(asyncio.get_running_loop(), self.handle_abort)
+        dump_stacks_on_abort(asyncio.get_running_loop(), then=self._abort)
         try:
-            await server.serve(sockets=[listener.sock for listener in self.sockets])
+            listeners = cast("list[BaseSocket]", self.sockets)
+            await server.serve(sockets=[listener.sock for listener in listeners])
         except SystemExit:
             if not server.should_exit:
                 self._give_up_boot()
             sys.exit(0)
+
+    def _await_earlier_reload(self) -> None:
+        # Two generations at a time, for the sake of memory and of connections to the database.
+        until = time.monotonic() + self.cfg.graceful_timeout
+        while any(map(_lives, self.waits_for)) and time.monotonic() < until:
+            time.sleep(POLL_SECONDS)
+
+    def _abort(self) -> NoReturn:
+        self.cfg.worker_abort(self)
+        # Gunicorn raises SystemExit here, which uvicorn takes for an error of the request.
+        os._exit(1)
 
     def _dismiss_predecessors(self) -> None:
         for pid in self.predecessors:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, SUCCEEDED)
 
-    def _is_replacement(self) -> bool:
-        return bool(self.age > self.first_workers)
+    def _is_first(self) -> bool:
+        # Only the first worker's failure may stop the whole service, and it does when gunicorn
+        # sees this exit code: right for a service that starts, an outage for one that runs. The
+        # code from two workers at once ends the master with a traceback.
+        return bool(self.age == 1)
 
     def _give_up_boot(self) -> NoReturn:
-        # On this code gunicorn stops the whole service: right when it starts, an outage later.
-        if not self._is_replacement():
+        if self._is_first():
             sys.exit(Arbiter.WORKER_BOOT_ERROR)
         self._retry_later()
 
@@ -92,9 +109,17 @@ class Worker(UvicornWorker):
         sys.exit(1)
 
 
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 def _forget_modules_of_the_master() -> None:
     # gunicorn.conf.py has imported settings and logs in the master, and a fork inherits them:
-    # after a reload new code would meet old settings. Only the server layer stays the master's.
+    # after a reload, new code would meet old settings. This class itself stays the master's.
     for name in list(sys.modules):
-        if name.startswith("app.") and not name.startswith("app.server"):
+        if name.startswith("app."):
             del sys.modules[name]

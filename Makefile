@@ -1,0 +1,48 @@
+# Every command sets itself up: it needs only Python >= 3.11 and make.
+PYTHON ?= python3
+SERVICE := {{cookiecutter.project_slug}}
+# `=` and not `:=`: looked up when a command needs it, so that `make help` fetches nothing.
+UV = $(or $(shell $(PYTHON) "$(SERVICE)/development/bootstrap.py" --into .),$(error uv is missing, see above))
+RUN = "$(UV)" run --quiet --locked --python "$(PYTHON)"
+# The service folder is copied as it lies: whatever runs there keeps its files out of it.
+CACHE := $(CURDIR)/.cache
+IN_SERVICE = cd "$(SERVICE)" && UV_PROJECT_ENVIRONMENT="$(CACHE)/venv" RUFF_CACHE_DIR="$(CACHE)/ruff" \
+	MYPY_CACHE_DIR="$(CACHE)/mypy" PYTHONPYCACHEPREFIX="$(CACHE)/pycache" $(RUN)
+WORKFLOWS = .github/workflows/*.yml "$(SERVICE)"/.github/workflows/*.yml
+
+DEST ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check fix bake
+
+help: ## Show the commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' Makefile
+
+demo: ## Generate a service, start all of it, print addresses and a login (DEST=dir keeps it)
+	@exec $(RUN) --no-dev python demo.py $(if $(DEST),"$(DEST)")
+
+test: ## Run all tests, with a generated service, nginx and PostgreSQL
+	@# One after another: the tests of the generated service measure time.
+	@$(RUN) pytest
+
+check: ## Check everything, change nothing
+	@"$(UV)" lock --quiet --check
+	@"$(UV)" lock --quiet --check --directory "$(SERVICE)"
+	@$(RUN) ruff check .
+	@$(RUN) ruff format --check .
+	@$(RUN) mypy
+	@$(RUN) yamllint --strict $(WORKFLOWS)
+	@$(RUN) actionlint $(WORKFLOWS)
+	@$(RUN) zizmor --offline --quiet $(WORKFLOWS)
+	@$(IN_SERVICE) ruff check .
+	@$(IN_SERVICE) ruff format --check .
+	@$(IN_SERVICE) mypy .
+
+fix: ## Mend what can be mended: imports, format
+	@$(RUN) ruff check --fix .
+	@$(RUN) ruff format .
+	@$(IN_SERVICE) ruff check --fix .
+	@$(IN_SERVICE) ruff format .
+
+bake: ## Generate a service into DEST (default: build); asks its questions in a terminal
+	@$(RUN) --no-dev cookiecutter $$([ -t 0 ] || echo --no-input) --output-dir "$(or $(DEST),build)" .

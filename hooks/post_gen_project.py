@@ -1,0 +1,75 @@
+"""Finish the copied files: names, choices and a first `.env`; `make run` comes next."""
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import tomllib
+from pathlib import Path
+
+KEPT = {
+    "compose": {"deploy/compose", "Dockerfile", ".dockerignore"},
+    "kubernetes": {"deploy/kubernetes", "Dockerfile", ".dockerignore"},
+    "systemd": {"deploy/systemd"},
+}
+NEXT_STEPS = """
+Your service is ready, with a fresh secret key in .env. Next:
+
+    cd {folder}
+    make run     starts it with a database and reloads while you edit
+    make test    runs its tests
+"""
+
+
+def remove(path: Path) -> None:
+    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def set_lock_name(slug: str) -> None:
+    head, *packages = Path("uv.lock").read_text(encoding="utf-8").split("\n[[package]]\n")
+    own = next(package for package in packages if 'source = { editable = "." }' in package)
+    packages.remove(own)
+    name = slug.replace("_", "-")
+    if any(package.startswith(f'name = "{name}"\n') for package in packages):
+        sys.exit(f"\nproject_slug cannot be {slug!r}: the service uses a package of that name.\n")
+    packages.append(re.sub('^name = ".*"', f'name = "{name}"', own))
+    # uv sorts by name: in any other place the next `uv lock` would move it.
+    packages.sort(key=lambda package: package.split('"')[1])
+    Path("uv.lock").write_text("\n[[package]]\n".join([head, *packages]), "utf-8", newline="\n")
+
+
+def set_name(slug: str, description: str) -> None:
+    text = Path("pyproject.toml").read_text(encoding="utf-8")
+    for key, value in {"name": slug, "description": description}.items():
+        # Without control characters, which were refused, a JSON string is a TOML string too.
+        line = f"{key} = {json.dumps(value, ensure_ascii=False)}"
+        text = re.sub(f'^{key} = ".*"$', line.replace("\\", r"\\"), text, count=1, flags=re.M)
+    tomllib.loads(text)
+    Path("pyproject.toml").write_text(text, encoding="utf-8", newline="\n")
+
+
+def is_cruft_scratch(answers: dict[str, str]) -> bool:
+    """Cruft compares two scratch projects: a secret in them would end up in the patch."""
+    pattern = Path(tempfile.gettempdir()).resolve() / "tmp????????"
+    return "_commit" in answers and Path.cwd().parent.match(str(pattern))
+
+
+def main() -> None:
+    answers = json.loads(r"""{{ cookiecutter | tojson }}""")
+    leftovers = Path(".leftovers")  # written by the first hook
+    for name in leftovers.read_text(encoding="utf-8").splitlines() if leftovers.exists() else ():
+        remove(Path(name))
+    set_lock_name(answers["project_slug"])
+    set_name(answers["project_slug"], answers["description"])
+    for name in {leftovers.name}.union(*KEPT.values()) - KEPT[answers["deployment"]]:
+        remove(Path(name))
+    if not is_cruft_scratch(answers):
+        subprocess.run([sys.executable, "-B", "development/environment.py"], check=True)
+        print(NEXT_STEPS.format(folder=shlex.quote(str(Path.cwd()))))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""Bakes a clean copy of the template, once for those who only read and anew for the others."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from cookiecutter.main import cookiecutter
+
+REPOSITORY = Path(__file__).parents[1]
+SERVICE = "{{cookiecutter.project_slug}}"
+# What make and uv hand down to their children would send a generated service to our own venv.
+INHERITED = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "UV_PROJECT_ENVIRONMENT", "VIRTUAL_ENV")
+
+Bake = Callable[..., Path]
+
+
+def git_known_files(folder: Path) -> list[str]:
+    """Tracked or new, but not ignored: what a clone would hold after a commit."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listing = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
+    names = listing.stdout.rstrip("\0").split("\0")
+    return sorted(name for name in set(names) if (folder / name).is_file())
+
+
+def copy_template(target: Path) -> Path:
+    for name in git_known_files(REPOSITORY):
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(REPOSITORY / name, target / name)
+    return target
+
+
+def find_uv() -> str:
+    """`uv run` says where it lies itself; it need not be on the PATH."""
+    return os.environ.get("UV") or shutil.which("uv") or pytest.fail("run this with `make test`")
+
+
+def own_environment() -> dict[str, str]:
+    own = {key: value for key, value in os.environ.items() if key not in INHERITED}
+    # Found there, uv is not fetched once more for every generated service.
+    return own | {"PATH": f"{Path(find_uv()).parent}{os.pathsep}{own['PATH']}"}
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for report in terminalreporter.getreports("passed"):
+        for name, figure in report.user_properties:
+            terminalreporter.write_line(f"{name}: {figure}")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Cookiecutter leaves every hook it runs in the temporary folder."""
+    folder = tmp_path_factory.mktemp("scratch")
+    former, tempfile.tempdir = tempfile.tempdir, str(folder)
+    yield folder
+    tempfile.tempdir = former
+
+
+@pytest.fixture(scope="session")
+def uv() -> str:
+    return find_uv()
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return copy_template(tmp_path_factory.mktemp("source") / "template")
+
+
+@pytest.fixture(scope="session")
+def user_config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Keeps cookiecutter out of the home directory of whoever runs the tests."""
+    folder = tmp_path_factory.mktemp("config")
+    config = folder / "cookiecutter.yaml"
+    config.write_text(f'replay_dir: "{folder}"\ncookiecutters_dir: "{folder}"\n')
+    return config
+
+
+@pytest.fixture
+def bake(template: Path, user_config: Path, tmp_path: Path) -> Bake:
+    def bake_into(
+        folder: str = "bakes", *, source: Path = template, overwrite: bool = False, **answers: str
+    ) -> Path:
+        project = cookiecutter(
+            str(source),
+            no_input=True,
+            extra_context=answers,
+            config_file=str(user_config),
+            output_dir=str(tmp_path / folder),
+            overwrite_if_exists=overwrite,
+        )
+        return Path(project)
+
+    return bake_into
+
+
+@pytest.fixture(scope="session")
+def bake_once(template: Path, user_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Bake:
+    """For services that several tests share, each under a name of its own."""
+
+    def bake_into(folder: str, **answers: str) -> Path:
+        project = cookiecutter(
+            str(template),
+            no_input=True,
+            extra_context=answers,
+            config_file=str(user_config),
+            output_dir=str(tmp_path_factory.mktemp(folder)),
+        )
+        return Path(project)
+
+    return bake_into
+
+
+@pytest.fixture(scope="session")
+def default_bake(bake_once: Bake) -> Path:
+    """The default service; read it, change nothing."""
+    return bake_once("default")

@@ -1,0 +1,32 @@
+"""What the README promises of a new service: its own checks and tests pass at once."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Bake, own_environment
+
+
+def run(project: Path, *command: str) -> None:
+    done = subprocess.run(
+        command, cwd=project, env=own_environment(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("deployment", ["compose", "kubernetes", "systemd"])
+def test_new_service_passes_its_checks(bake: Bake, deployment: str) -> None:
+    project = bake(deployment=deployment, project_slug="the-shop")
+    run(project, "make", "check")
+
+
+@pytest.mark.slow
+def test_new_service_passes_its_tests(bake: Bake, uv: str) -> None:
+    project = bake()
+    try:
+        run(project, "make", "test")
+    finally:
+        # The tests leave it running for the next time.
+        run(project, uv, "run", "--quiet", "manage", "database", "stop")

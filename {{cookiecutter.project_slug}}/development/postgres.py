@@ -1,0 +1,158 @@
+"""A PostgreSQL of the project's own, in `.local/postgres`, for when DATABASE_URL is not set.
+
+Its address goes to `.local/database.env`; the next hop is app/settings.py, which reads that.
+"""
+
+import argparse
+import secrets
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from development import postgres_account, postgres_binaries, postgres_process, postgres_settings
+from development.postgres_account import own, write_private
+from development.postgres_binaries import PostgresError
+from development.postgres_process import Server, run
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+__all__ = ["PostgresError", "start", "stop", "url"]
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+def start(project: Path = PROJECT) -> str:
+    """Starts what is not running yet; the address for SQLAlchemy."""
+    with _alone(project) as local:
+        server = _find(local / "postgres")
+        if not postgres_process.is_running(server):
+            _create(server)
+            _check_major(server)
+            postgres_process.launch(server)
+        return _publish(server, local / "database.env")
+
+
+def stop(project: Path = PROJECT) -> None:
+    if not (project / ".local/postgres").exists():
+        return
+    with _alone(project) as local:
+        server = _find(local / "postgres")
+        if postgres_process.is_running(server):
+            postgres_process.end(server)
+
+
+def url(project: Path = PROJECT) -> str:
+    try:
+        line = (project / ".local/database.env").read_text("utf-8")
+    except OSError as error:
+        sentence = "There is no database yet: `manage database start` makes one."
+        raise PostgresError(sentence) from error
+    return line.strip().removeprefix("DATABASE_URL=")
+
+
+@contextmanager
+def _alone(project: Path) -> Iterator[Path]:
+    """One start or stop at a time; what the system refuses becomes one sentence."""
+    local = project / ".local"
+    try:
+        local.mkdir(exist_ok=True)
+        with (local / "postgres.lock").open("a") as lock:
+            if sys.platform == "win32":
+                msvcrt.locking(lock.fileno(), msvcrt.LK_LOCK, 1)
+            else:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            yield local
+    except OSError as error:
+        place = error.filename or local
+        raise PostgresError(
+            f"PostgreSQL cannot be kept in {local} ({error.strerror}: {place}): "
+            "make that possible, or set DATABASE_URL."
+        ) from error
+
+
+def _find(folder: Path) -> Server:
+    folder.mkdir(mode=0o700, exist_ok=True)
+    binaries = postgres_binaries.find(_read_major(folder))
+    account = postgres_account.choose(folder, binaries.folder / "postgres")
+    return Server(folder, binaries, account)
+
+
+def _read_major(folder: Path) -> int | None:
+    version = folder / "data/PG_VERSION"
+    return int(version.read_text("ascii")) if version.exists() else None
+
+
+def _check_major(server: Server) -> None:
+    data, programs = _read_major(server.folder), server.binaries.major
+    if data != programs:
+        raise PostgresError(
+            f"The data in {server.folder} belongs to PostgreSQL {data}, but only {programs} was "
+            f"found: install {data}, or delete that folder to begin with an empty database."
+        )
+
+
+def _create(server: Server) -> None:
+    """Made beside its place and moved there when complete: no half of a database stays."""
+    for leftover in server.folder.glob("new-*"):
+        # After `kill -9` of a start its initdb may still be writing there.
+        shutil.rmtree(leftover, ignore_errors=True)
+    if (server.data / "PG_VERSION").exists():
+        return
+    fresh = Path(tempfile.mkdtemp(prefix="new-", dir=server.folder))
+    try:
+        own(fresh, server.account)
+        _initialise(server, fresh)
+        fresh.rename(server.data)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _initialise(server: Server, fresh: Path) -> None:
+    password = server.folder / "password"
+    write_private(password, secrets.token_urlsafe(24), server.account)
+    login = ["--username=app", f"--pwfile={password}", "--auth=scram-sha-256"]
+    options = [*login, "--encoding=UTF8", "--no-instructions"]
+    try:
+        run(server, ["initdb", *options, "--locale=C.UTF-8"], data=fresh)
+    except PostgresError as error:
+        if "locale" not in str(error):
+            raise
+        # Not every system has C.UTF-8; with C, upper() and lower() know ASCII only.
+        run(server, ["initdb", *options, "--locale=C"], data=fresh)
+    with (fresh / "postgresql.conf").open("a", encoding="utf-8") as configuration:
+        configuration.write(f"include_if_exists = '{postgres_settings.FILE}'\n")
+    single_user = ["postgres", "--single", "-c", "exit_on_error=true", "postgres"]
+    run(server, single_user, data=fresh, text="CREATE DATABASE app\n")
+
+
+def _publish(server: Server, file: Path) -> str:
+    password = (server.folder / "password").read_text("utf-8")
+    address = f"postgresql+asyncpg://app:{password}@127.0.0.1:{postgres_settings.read_port(server.data)}/app"
+    line = f"DATABASE_URL={address}\n"
+    if not file.exists() or file.read_text("utf-8") != line:
+        write_private(file, line)
+    return address
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m development.postgres", description=__doc__)
+    parser.add_argument("command", choices=["start", "stop", "url"])
+    command = parser.parse_args().command
+    try:
+        answer = {"start": start, "stop": stop, "url": url}[command]()
+    except PostgresError as error:
+        sys.exit(str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
+    if answer:
+        print(answer)
+
+
+if __name__ == "__main__":
+    main()

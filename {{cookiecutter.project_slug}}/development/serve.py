@@ -1,0 +1,200 @@
+"""`make serve`: gunicorn behind nginx on this machine, started, watched and stopped together.
+
+Next hops: gunicorn.conf.py, and through `development.nginx` deploy/nginx.
+"""
+
+import argparse
+import http.client
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from development import nginx, ports, postgres, supervisor
+from development.supervisor import Child, Inbox
+
+ROOT = Path(__file__).resolve().parent.parent
+NGINX_FOLDER = ROOT / ".local" / "nginx"
+
+# A cold start imports the app once per worker; on a busy laptop that takes 10 s.
+READY_WITHIN_SECONDS = 60
+# As long as a container has: gunicorn's graceful_timeout (30 s) and some.
+STOP_WITHIN_SECONDS = 40
+_OK = 200
+
+
+class ServeError(Exception):
+    """One sentence that says what is wrong and what would be right."""
+
+
+_ERRORS = (
+    ServeError,
+    nginx.NginxError,
+    ports.PortError,
+    postgres.PostgresError,
+    supervisor.ChildDiedError,
+)
+
+
+@dataclass(frozen=True)
+class Options:
+    app_port: int
+    http_port: int
+    with_nginx: bool
+    stop_database: bool
+
+    @property
+    def public_port(self) -> int:
+        return self.http_port if self.with_nginx else self.app_port
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    try:
+        return serve(_read_options(arguments))
+    except KeyboardInterrupt:
+        return 130
+    except _ERRORS as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+def _read_options(arguments: Sequence[str] | None) -> Options:
+    parser = argparse.ArgumentParser(prog="python -m development.serve", description=__doc__)
+    parser.add_argument("--without-nginx", action="store_true", help="serve on APP_PORT alone")
+    parser.add_argument("--stop-database", action="store_true", help="stop it when leaving")
+    parsed = parser.parse_args(arguments)
+    environment = ports.read_environment(ROOT)
+    return Options(
+        app_port=ports.read_port(environment, "APP_PORT", 8000),
+        http_port=ports.read_port(environment, "HTTP_PORT", 8080),
+        with_nginx=not parsed.without_nginx,
+        stop_database=parsed.stop_database,
+    )
+
+
+def serve(options: Options) -> int:
+    _check_ports(options)
+    binary = nginx.find_binary() if options.with_nginx else None
+    owns_database = "DATABASE_URL" not in ports.read_environment(ROOT)
+    if owns_database:
+        postgres.start()
+    try:
+        if binary:
+            shutil.rmtree(NGINX_FOLDER, ignore_errors=True)
+            _prepare_nginx(binary, options)
+        _run(options, binary)
+    finally:
+        if owns_database and options.stop_database:
+            postgres.stop()
+    return 0
+
+
+def _check_ports(options: Options) -> None:
+    ports.check_free("APP_PORT", options.app_port, ["127.0.0.1"])
+    if not options.with_nginx:
+        return
+    if options.http_port == options.app_port:
+        raise ServeError(f"HTTP_PORT and APP_PORT are both {options.app_port}: change one of them.")
+    ports.check_free("HTTP_PORT", options.http_port, ports.loopback_hosts())
+
+
+def _prepare_nginx(binary: str, options: Options) -> None:
+    nginx.prepare(NGINX_FOLDER, options.http_port, options.app_port)
+    nginx.check(binary, NGINX_FOLDER)
+
+
+def _run(options: Options, binary: str | None) -> None:
+    has_terminal = supervisor.has_terminal()
+    children: list[Child] = []
+    with supervisor.signals(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as inbox:
+        try:
+            _start(options, binary, children)
+            if not _wait_until_ready(options, children, inbox):
+                return
+            _print_addresses(options)
+            while _asks_to_go_on(_watch(children, inbox), has_terminal):
+                _reload(options, binary, children)
+        finally:
+            supervisor.stop(children, inbox, STOP_WITHIN_SECONDS)
+
+
+def _start(options: Options, binary: str | None, children: list[Child]) -> None:
+    environment = {**os.environ, "APP_PORT": str(options.app_port)}
+    gunicorn = [sys.executable, "-m", "gunicorn"]
+    children.append(
+        supervisor.start("gunicorn", gunicorn, signal.SIGTERM, folder=ROOT, environment=environment)
+    )
+    if binary:
+        command = nginx.command(binary, NGINX_FOLDER)
+        children.append(
+            supervisor.start("nginx", command, signal.SIGQUIT, folder=ROOT, environment=environment)
+        )
+
+
+def _wait_until_ready(options: Options, children: Sequence[Child], inbox: Inbox) -> bool:
+    """False when somebody stopped us meanwhile."""
+    deadline = time.monotonic() + READY_WITHIN_SECONDS
+    answer = "nothing"
+    while time.monotonic() < deadline:
+        supervisor.raise_if_dead(children)
+        status, answer = _probe(options.public_port)
+        if status == _OK:
+            return True
+        if supervisor.next_signal(inbox, 0.1):
+            return False
+    for line in nginx.last_log_lines(NGINX_FOLDER) if options.with_nginx else []:
+        print(line, file=sys.stderr)
+    raise ServeError(
+        f"The service was not ready within {READY_WITHIN_SECONDS} s: /readyz answered {answer}."
+    )
+
+
+def _probe(port: int) -> tuple[int, str]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
+    try:
+        connection.request("GET", "/readyz")
+        response = connection.getresponse()
+        return response.status, f"{response.status} {response.read(1000).decode(errors='replace')}"
+    except (OSError, http.client.HTTPException) as error:
+        return 0, f"nothing ({error})"
+    finally:
+        connection.close()
+
+
+def _print_addresses(options: Options) -> None:
+    print(f"\nhttp://localhost:{options.public_port}/docs", flush=True)
+    if options.with_nginx:
+        logs = (NGINX_FOLDER / "logs").relative_to(ROOT)
+        print(f"gunicorn: 127.0.0.1:{options.app_port}, logs of nginx: {logs}/", flush=True)
+    print("Ctrl-C stops, SIGHUP reloads.", flush=True)
+
+
+def _watch(children: Sequence[Child], inbox: Inbox) -> signal.Signals:
+    while True:
+        supervisor.raise_if_dead(children)
+        if received := supervisor.next_signal(inbox, 0.2):
+            return received
+
+
+def _asks_to_go_on(received: signal.Signals, had_terminal: bool) -> bool:
+    # A terminal that is closed sends SIGHUP as well; nobody is there then to press Ctrl-C.
+    return received == signal.SIGHUP and supervisor.has_terminal() == had_terminal
+
+
+def _reload(options: Options, binary: str | None, children: Sequence[Child]) -> None:
+    try:
+        if binary:
+            _prepare_nginx(binary, options)
+    except nginx.NginxError as error:
+        print(f"Nothing was reloaded. {error}", file=sys.stderr)
+        return
+    for child in children:
+        child.send(signal.SIGHUP)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,128 @@
+"""Real gunicorn, real signals: what a worker does when it starts, stalls and leaves."""
+
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import httpx2
+import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
+from tests.server.conftest import DEADLINE_SECONDS, Gunicorn, Start, launch, wait_until
+
+
+@dataclass
+class Departure:
+    """What clients saw of a worker that was terminated while they were connected."""
+
+    request: httpx2.Response
+    stream: httpx2.Response
+    websocket_code: int
+    readiness: list[int | None]
+    exit_code: int
+    log: str
+
+
+@pytest.fixture(scope="module")
+def departure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Departure]:
+    gunicorn = launch(tmp_path_factory.mktemp("departure"), (), {})
+    try:
+        wait_until(gunicorn.answers)
+        yield watch_departure(gunicorn)
+    finally:
+        gunicorn.end()
+
+
+def watch_departure(gunicorn: Gunicorn) -> Departure:
+    with connect(f"ws://127.0.0.1:{gunicorn.port}/ws") as websocket:
+        websocket.recv(timeout=DEADLINE_SECONDS)
+        stream = gunicorn.begin("/stream")
+        request = gunicorn.begin("/sleep?seconds=3")
+        gunicorn.process.send_signal(signal.SIGTERM)
+        readiness: list[int | None] = []
+        while not readiness or readiness[-1]:
+            readiness.append(gunicorn.readiness())
+        with pytest.raises(ConnectionClosed) as closed:
+            websocket.recv(timeout=DEADLINE_SECONDS)
+    code = closed.value.rcvd.code if closed.value.rcvd else 0
+    exit_code = gunicorn.process.wait(DEADLINE_SECONDS)
+    return Departure(request.result(), stream.result(), code, readiness, exit_code, gunicorn.log())
+
+
+def test_request_in_flight_is_answered_when_terminated(departure: Departure) -> None:
+    assert departure.request.status_code == 200
+    assert departure.request.headers["connection"] == "close"
+
+
+def test_stream_ends_when_terminated(departure: Departure) -> None:
+    assert departure.stream.text == "first\nlast\n"
+
+
+def test_websocket_is_closed_with_service_restart_when_terminated(departure: Departure) -> None:
+    assert departure.websocket_code == 1012
+
+
+def test_readiness_turns_before_the_listener_closes_when_terminated(departure: Departure) -> None:
+    assert departure.readiness[-2:] == [503, None]
+
+
+def test_exit_hooks_run_when_terminated(departure: Departure) -> None:
+    assert departure.exit_code == 0
+    ends = [line.split()[0] for line in departure.log.splitlines() if line[-1:].isdigit()]
+    assert ends[-3:] == ["lifespan", "worker_exit", "atexit"]
+
+
+def test_requests_are_cancelled_when_the_time_to_drain_is_over(start: Start) -> None:
+    gunicorn = start(SERVER_GRACEFUL_SECONDS="4", SERVER_LAME_DUCK_SECONDS="1")
+    answer = gunicorn.begin("/sleep?seconds=60")
+    assert gunicorn.stop() == 0
+    assert answer.result().status_code == 500
+    assert "lifespan closed" in gunicorn.log()
+
+
+@pytest.mark.parametrize("number", [signal.SIGQUIT, signal.SIGINT])
+def test_stop_is_quick_when_asked_to(start: Start, number: signal.Signals) -> None:
+    gunicorn = start()
+    gunicorn.begin("/sleep?seconds=60")
+    assert gunicorn.stop(number) == 0
+    assert "lifespan closed" in gunicorn.log()
+
+
+def test_stop_is_quick_when_the_worker_still_starts(start: Start) -> None:
+    gunicorn = start(wait=False, BOOT_SECONDS="60")
+    wait_until(lambda: "Waiting for application startup" in gunicorn.log())
+    assert gunicorn.stop() == 0
+    assert "Traceback" not in gunicorn.log()
+
+
+def test_stacks_are_written_when_the_loop_stalls(start: Start) -> None:
+    gunicorn = start(SERVER_STALL_SECONDS="2")
+    stalled = gunicorn.worker_pid()
+    with pytest.raises(httpx2.RemoteProtocolError):
+        gunicorn.get("/stall?seconds=60")
+    assert gunicorn.worker_pid() != stalled
+    threads, tasks = gunicorn.log().split("tasks of the stalled event loop")
+    assert "in stall" in threads
+    assert "Worker._serve()" in tasks
+
+
+def test_worker_lives_when_an_await_is_longer_than_the_stall_limit(start: Start) -> None:
+    gunicorn = start(SERVER_STALL_SECONDS="2")
+    pid = gunicorn.worker_pid()
+    assert gunicorn.get("/sleep?seconds=4").text == str(pid)
+
+
+def test_worker_lives_when_it_drains_longer_than_the_stall_limit(start: Start) -> None:
+    gunicorn = start(SERVER_STALL_SECONDS="2")
+    answer = gunicorn.begin("/sleep?seconds=4")
+    os.kill(gunicorn.worker_pid(), signal.SIGTERM)
+    assert answer.result().is_success
+    assert "WORKER TIMEOUT" not in gunicorn.log()
+
+
+def test_worker_leaves_when_the_master_was_killed(start: Start) -> None:
+    gunicorn = start()
+    gunicorn.process.kill()
+    wait_until(lambda: not gunicorn.accepts())

@@ -1,0 +1,162 @@
+"""deploy/nginx as it is shipped, run by a real nginx in front of a small application."""
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from httpx2 import Client
+from websockets.sync.client import connect
+
+from development import nginx
+from tests.edge import (
+    assert_is_problem,
+    exchange,
+    free_port,
+    lines_with,
+    running_application,
+    running_nginx,
+)
+
+HEX_32 = re.compile("[0-9a-f]{32}")
+
+
+@pytest.fixture(scope="module")
+def app_port() -> Iterator[int]:
+    with running_application() as port:
+        yield port
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("nginx in a folder with spaces")
+
+
+@pytest.fixture(scope="module")
+def port(app_port: int, folder: Path) -> Iterator[int]:
+    port = free_port()
+    nginx.prepare(folder, port, app_port)
+    # The limits of production instead of those of `make serve`.
+    shutil.copy(nginx.SOURCE / "site" / "limits.conf", folder / "site")
+    with running_nginx(folder, port):
+        yield port
+
+
+@pytest.fixture
+def client(port: int) -> Iterator[Client]:
+    with Client(base_url=f"http://localhost:{port}", timeout=5) as client:
+        yield client
+
+
+def test_request_id_is_made_at_the_edge_when_the_client_sends_one(client: Client) -> None:
+    response = client.get("/", headers={"X-Request-ID": "f" * 32})
+    [request_id] = response.headers.get_list("x-request-id")
+    assert HEX_32.fullmatch(request_id)
+    assert request_id != "f" * 32
+    assert response.json()["headers"]["x-request-id"] == request_id
+
+
+def test_forwarded_headers_are_overwritten_when_the_client_forges_them(client: Client) -> None:
+    forged = ("x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip")
+    unwanted = ("forwarded", "x-forwarded-port", "x-forwarded-prefix", "proxy")
+    response = client.get("/", headers=dict.fromkeys(forged + unwanted, "https"))
+    received = response.json()["headers"]
+    host = client.base_url.netloc.decode()
+    assert [received[name] for name in forged] == ["127.0.0.1", host, "http", "127.0.0.1"]
+    assert received.keys().isdisjoint(unwanted)
+
+
+def test_host_is_the_checked_one_when_request_line_and_header_differ(port: int) -> None:
+    answer = exchange(
+        port, f"GET http://localhost:{port}/ HTTP/1.1\r\nHost: evil\r\nConnection: close\r\n\r\n"
+    )
+    assert '"host": "localhost"' in answer
+
+
+def test_path_is_normalised_when_it_has_dots(port: int) -> None:
+    answer = exchange(
+        port, "GET /metrics/../x%2e?a=%2e HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    )
+    assert '"path": "/x."' in answer
+
+
+def test_body_over_the_limit_is_a_413_problem(client: Client) -> None:
+    assert client.post("/", content=b"x" * 1_048_576).status_code == 200
+    assert_is_problem(client.post("/", content=b"x" * 1_048_577), 413)
+
+
+def test_long_header_is_a_431_problem(client: Client) -> None:
+    assert_is_problem(client.get("/", headers={"X-Long": "x" * 9000}), 431)
+
+
+def test_garbage_is_a_400_problem(port: int) -> None:
+    answer = exchange(port, "NOT HTTP\r\n\r\n")
+    assert " 400 Bad Request" in answer
+    assert '"status":400' in answer
+
+
+def test_unknown_host_is_refused(client: Client) -> None:
+    assert_is_problem(client.get("/livez", headers={"Host": "evil.example"}), 421)
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/metrics/", "//metrics", "/a/../metrics"])
+def test_metrics_are_hidden(port: int, path: str) -> None:
+    answer = exchange(port, f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    assert " 404 Not Found" in answer
+
+
+def test_login_is_a_429_problem_when_there_are_too_many(client: Client) -> None:
+    responses = [client.post("/api/v1/auth/token") for _ in range(14)]
+    assert [response.status_code for response in responses[:10]] == [200] * 10
+    assert_is_problem(responses[-1], 429)
+    assert responses[-1].headers["retry-after"] == "5"
+
+
+def test_probes_are_never_limited(client: Client) -> None:
+    assert {client.get("/readyz").status_code for _ in range(200)} == {200}
+
+
+def test_upstream_connection_is_kept_alive(client: Client) -> None:
+    assert len({client.get("/").json()["peer"] for _ in range(20)}) == 1
+
+
+def test_upgrade_is_not_passed_on_when_it_is_no_websocket(client: Client) -> None:
+    response = client.get("/", headers={"Upgrade": "h2c", "Connection": "Upgrade"})
+    assert response.json()["headers"].keys().isdisjoint({"upgrade", "connection"})
+
+
+def test_websocket_echoes(port: int) -> None:
+    with connect(f"ws://localhost:{port}/api/v1/events/ws", open_timeout=5) as websocket:
+        websocket.send("hello")
+        assert websocket.recv(timeout=5) == "hello"
+
+
+def test_event_arrives_while_the_stream_is_open(client: Client) -> None:
+    with client.stream("GET", "/api/v1/events") as response:
+        assert json.loads(next(response.iter_lines()))["path"] == "/api/v1/events"
+
+
+def test_admin_is_closed_when_the_address_is_not_listed(app_port: int, tmp_path: Path) -> None:
+    port = free_port()
+    nginx.prepare(tmp_path, port, app_port)
+    (tmp_path / "site" / "admin_access.conf").write_text("deny all;")
+    with running_nginx(tmp_path, port), Client(base_url=f"http://localhost:{port}") as client:
+        assert_is_problem(client.get("/admin/", headers={"X-Forwarded-For": "127.0.0.1"}), 403)
+
+
+def test_access_log_is_json_without_the_query(client: Client, folder: Path) -> None:
+    agent = 'a "quoted" \\ agent'
+    response = client.get("/logged?token=secret", headers={"User-Agent": agent})
+    [line] = lines_with(folder / "logs" / "access.log", response.headers["x-request-id"])
+    logged = json.loads(line)
+    assert (logged["path"], logged["client"]) == ("/logged", "127.0.0.1")
+    assert (logged["status"], logged["user_agent"]) == (200, agent)
+
+
+def test_missing_upstream_is_a_502_problem(tmp_path: Path) -> None:
+    port = free_port()
+    nginx.prepare(tmp_path, port, app_port=free_port())
+    with running_nginx(tmp_path, port), Client() as client:
+        assert_is_problem(client.get(f"http://localhost:{port}/"), 502)
