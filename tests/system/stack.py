@@ -79,6 +79,5 @@ def stop(stack: Stack) -> None:
         os.killpg(stack.process.pid, signal.SIGKILL)
         raise
     finally:
-        database = ["uv", "run", "--quiet", "manage", "database", "stop"]
-        command = [stack.environment["UV"], *database[1:]]
+        command = [stack.environment["UV"], "run", "--quiet", "manage", "database", "stop"]
         subprocess.run(command, cwd=stack.project, env=stack.environment, check=False)

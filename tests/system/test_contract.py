@@ -1,5 +1,6 @@
 """The whole HTTP contract, walked through nginx and two gunicorn workers."""
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -148,7 +149,17 @@ def test_forged_request_id_and_address_do_not_pass_nginx(
     response = client.get("/version", headers=forged)
     request_id = response.headers["x-request-id"]
     assert request_id != forged["X-Request-ID"]
-    lines = Path(stack.log).read_text().splitlines()
-    line = next(line for line in lines if request_id in line)
+    line = wait_for_line(stack.log, request_id)
     assert "203.0.113.9" not in line
     assert "127.0.0.1" in line
+
+
+def wait_for_line(log: Path, wanted: str) -> str:
+    """The line is written after the answer is sent."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        for line in log.read_text().splitlines():
+            if wanted in line:
+                return line
+        time.sleep(0.05)
+    raise AssertionError(f"{log} has no line with {wanted}")

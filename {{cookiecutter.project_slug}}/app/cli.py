@@ -4,6 +4,8 @@ import asyncio
 import importlib
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 
 import click
@@ -71,14 +73,16 @@ def start() -> None:
     if os.environ.get("DATABASE_URL") or dotenv_values(".env").get("DATABASE_URL"):
         click.echo("DATABASE_URL is set; nothing to start.")
         return
-    _launcher().start()
+    with _one_sentence():
+        _launcher().start()
     click.echo("The development database is running.")
 
 
 @database.command()
 def stop() -> None:
     """Stop it."""
-    _launcher().stop()
+    with _one_sentence():
+        _launcher().stop()
 
 
 @database.command()
@@ -102,6 +106,14 @@ async def _create_admin(body: UserCreate) -> None:
         await service.register_user(connection, Passwords(settings), body, is_admin=True)
     finally:
         await engine.dispose()
+
+
+@contextmanager
+def _one_sentence() -> Iterator[None]:
+    try:
+        yield
+    except _launcher().PostgresError as error:
+        raise click.ClickException(str(error)) from error
 
 
 def _launcher() -> ModuleType:

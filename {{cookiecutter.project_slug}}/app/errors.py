@@ -38,7 +38,7 @@ class AppError(HTTPException):
     status = HTTPStatus.INTERNAL_SERVER_ERROR
 
     def __init__(self, detail: str, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(self.status, detail, dict(headers or {}))
+        super().__init__(int(self.status), detail, dict(headers or {}))
 
 
 class NotFoundError(AppError):

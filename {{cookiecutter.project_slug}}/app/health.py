@@ -3,7 +3,7 @@
 import asyncio
 
 import structlog
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from pydantic import BaseModel
 from sqlalchemy import select
 
@@ -36,8 +36,10 @@ async def livez() -> Health:
 
 
 @router.get("/readyz")
-async def readyz(database: DatabaseDep) -> Health:
+async def readyz(request: Request, database: DatabaseDep) -> Health:
     """A query was answered within one second; 503 otherwise and while draining."""
+    if request.state.drain.stopping:
+        raise UnavailableError("This worker is leaving.")
     try:
         async with asyncio.timeout(_READY_WITHIN_SECONDS):
             await database.read_one(select(1))

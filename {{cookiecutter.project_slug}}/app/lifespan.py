@@ -11,6 +11,7 @@ from app.accounts.tokens import TokenKeys, build_token_keys
 from app.database import Database
 from app.engine import create_engine
 from app.logs import configure_logging
+from app.server.drain import Drain
 from app.settings import Settings
 
 
@@ -21,6 +22,7 @@ class State(TypedDict):
     database: Database
     passwords: Passwords
     token_keys: TokenKeys
+    drain: Drain
 
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[State]]
@@ -49,4 +51,5 @@ def build_state(settings: Settings, database: Database) -> State:
         database=database,
         passwords=Passwords(settings),
         token_keys=build_token_keys(settings),
+        drain=Drain(),
     )

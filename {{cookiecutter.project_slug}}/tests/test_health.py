@@ -10,7 +10,7 @@ from sqlalchemy.sql.selectable import TypedReturnsRows
 
 from app.database import Database
 from app.engine import create_engine
-from app.lifespan import build_state
+from app.lifespan import State, build_state
 from app.settings import Settings
 from tests.conftest import connect
 
@@ -50,6 +50,11 @@ async def test_readyz_is_503_when_the_database_is_away(app: FastAPI, settings: S
     assert response.status_code == 503
     assert response.headers["content-type"] == "application/problem+json"
     assert "retry-after" in response.headers
+
+
+async def test_readyz_is_503_when_the_worker_is_leaving(client: AsyncClient, state: State) -> None:
+    state["drain"].begin(stopping=True)
+    assert (await client.get("/readyz")).status_code == 503
 
 
 async def test_version_tells_what_runs(client: AsyncClient, settings: Settings) -> None:
