@@ -2,8 +2,10 @@
 
 import asyncio
 import importlib
+import json
 import os
 import sys
+from dataclasses import asdict
 from types import ModuleType
 
 import click
@@ -19,6 +21,9 @@ from app.database import Database
 from app.engine import create_engine
 from app.errors import AppError
 from app.logs import configure_logging
+from app.server.capacity import plan_capacity
+from app.server.machine import read_machine
+from app.server.settings import load_server_settings
 from app.settings import describe, load_settings
 
 
@@ -58,6 +63,22 @@ def create_admin(email: str, password_stdin: bool) -> None:
     except AppError as error:
         raise click.ClickException(str(error.detail)) from error
     click.echo(f"{body.email} may log in at /admin.")
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def capacity(as_json: bool) -> None:
+    """Show how many workers and connections there will be, and why."""
+    settings = load_server_settings()
+    plan = plan_capacity(settings, read_machine(), settings.web_concurrency)
+    if as_json:
+        click.echo(json.dumps(asdict(plan), indent=2))
+        return
+    click.echo(f"workers      {plan.workers}")
+    click.echo(f"pool size    {plan.pool_size}")
+    click.echo(f"connections  {plan.connections} of {plan.connection_budget}")
+    for reason in plan.reasons:
+        click.echo(f"- {reason}")
 
 
 @main.group()

@@ -52,9 +52,12 @@ class Settings(BaseSettings):
 
     # Database
     database_url: DatabaseUrl
-    # Small on purpose: p99 192 ms with 1-2 connections per worker, 1.9 s with 20 (local database).
-    # Default of SQLAlchemy: 5, and 10 of overflow. docs/tuning.md
-    database_pool_size: int = Field(default=5, ge=1, le=100)
+    # None: planned by app/server/capacity.py, at most 5.
+    # Default of SQLAlchemy: 5, and 10 of overflow.
+    database_pool_size: int | None = Field(default=None, ge=1, le=100)
+    # What all workers of all replicas may open together, reload included. PostgreSQL's default of
+    # 100 less the 3 it keeps for superusers and 7 for migrations, `manage`, backups, monitoring.
+    database_connection_budget: int = Field(default=90, ge=1)
     # A request that waits longer gets a 503 and may try again. Default of SQLAlchemy: 30.
     database_pool_wait_seconds: float = Field(default=3, gt=0, le=60)
     # Half-open connections are noticed late otherwise. Default of asyncpg: 60.
@@ -67,6 +70,12 @@ class Settings(BaseSettings):
     lock_timeout_seconds: float = Field(default=5, gt=0)
     # Longer than any request may live. Default of PostgreSQL: none.
     idle_in_transaction_session_timeout_seconds: float = Field(default=30, gt=0)
+
+    # Capacity
+    # How many of these services share the database; each of them gets its part of the budget.
+    replicas: int = Field(default=1, ge=1)
+    # A warm worker was measured at 78 MiB (PSS); this leaves a quarter for your own code.
+    worker_memory_mib: int = Field(default=100, ge=1)
 
     # HTTP
     app_port: int = Field(default=8000, ge=1, le=65535)
