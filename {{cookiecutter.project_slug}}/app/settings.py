@@ -80,6 +80,8 @@ class Settings(BaseSettings):
     # HTTP
     app_port: int = Field(default=8000, ge=1, le=65535)
     root_path: str = ""
+    # Longer than a statement may take, shorter than nginx waits (30 s). Default of the stack: none.
+    request_deadline_seconds: float = Field(default=25, gt=0)
     # The same number stands in deploy/nginx; nginx refuses first. Default of both: none, 1 MiB.
     max_body_bytes: int = Field(default=1_048_576, ge=1024)
     # None: on everywhere but in production.

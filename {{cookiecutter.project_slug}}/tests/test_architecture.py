@@ -16,7 +16,7 @@ MODULES = {
 # From the ground up: a module may import from its own floor's packages or from floors below.
 FLOORS = (
     ("settings", "errors", "schemas"),
-    ("logs", "engine", "pagination", "middleware"),
+    ("logs", "engine", "pagination", "middleware", "deadline"),
     ("database",),
     ("accounts", "server", "health"),
     ("cli",),
