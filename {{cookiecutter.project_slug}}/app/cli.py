@@ -5,7 +5,9 @@ import importlib
 import json
 import os
 import sys
+from collections import Counter
 from dataclasses import asdict
+from pathlib import Path
 from types import ModuleType
 
 import click
@@ -79,6 +81,31 @@ def capacity(as_json: bool) -> None:
     click.echo(f"connections  {plan.connections} of {plan.connection_budget}")
     for reason in plan.reasons:
         click.echo(f"- {reason}")
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def doctor(as_json: bool) -> None:
+    """Check settings, files, database and kernel against each other; 1 when something is wrong."""
+    if os.environ.get("WEB_CONCURRENCY") == "":
+        raise click.ClickException("WEB_CONCURRENCY is empty: unset it or write a number.")
+    # Its parsers cost every other command 0.3 s.
+    from app.server.doctor import examine  # noqa: PLC0415
+
+    findings = examine(Path.cwd(), load_server_settings())
+    counts = Counter(str(finding.severity) for finding in findings)
+    if as_json:
+        report = {
+            "errors": counts["error"],
+            "warnings": counts["warning"],
+            "findings": [asdict(finding) for finding in findings],
+        }
+        click.echo(json.dumps(report, indent=2))
+    else:
+        for finding in findings:
+            click.echo(str(finding))
+        click.echo(f"{counts['error']} errors, {counts['warning']} warnings.")
+    sys.exit(1 if counts["error"] else 0)
 
 
 @main.group()

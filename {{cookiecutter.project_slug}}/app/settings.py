@@ -21,6 +21,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 SECRET_KEY_BYTES_MIN = 32
 # A random key of 32 characters has about 20 different ones; "changeme" repeated has 7.
 DISTINCT_CHARACTERS_MIN = 12
+# Of /readyz. Probes usually give up after 1 to 2 s; an answer that comes later is not heard.
+READY_WITHIN_SECONDS = 1.0
 SECRETS_DIR = Path("/run/secrets")
 
 DatabaseUrl = Annotated[
@@ -114,7 +116,7 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _refuse_weak_secrets_in_production(self) -> Self:
         secret = self.secret_key.get_secret_value()
-        if self.environment == "production" and _is_weak(secret):
+        if self.environment == "production" and is_weak(secret):
             raise ValueError("SECRET_KEY is a placeholder: set 48 random bytes in production")
         return self
 
@@ -125,7 +127,7 @@ class Settings(BaseSettings):
         return self.docs_enabled
 
 
-def _is_weak(secret: str) -> bool:
+def is_weak(secret: str) -> bool:
     placeholders = ("change", "secret", "example", "password", "development")
     return len(set(secret)) < DISTINCT_CHARACTERS_MIN or any(
         word in secret.lower() for word in placeholders

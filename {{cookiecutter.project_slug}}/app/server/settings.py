@@ -25,6 +25,9 @@ class ServerSettings(Settings):
     forwarded_allow_ips: str = "127.0.0.1"
     server_proxy_headers: bool = True
 
+    # How long a load balancer in front of nginx waits, and keeps idle connections: only read by
+    # `manage doctor`. 60 is what most have, AWS and nginx among them.
+    load_balancer_seconds: float = Field(default=60, gt=0)
     # Connections the kernel holds while all workers are busy or being replaced; cut to
     # net.core.somaxconn (4096 since Linux 5.4). Default of both: 2048.
     server_backlog: int = Field(default=2048, ge=64)
