@@ -90,9 +90,12 @@ def doctor(as_json: bool) -> None:
     if os.environ.get("WEB_CONCURRENCY") == "":
         raise click.ClickException("WEB_CONCURRENCY is empty: unset it or write a number.")
     # Its parsers cost every other command 0.3 s.
-    from app.server.doctor import examine  # noqa: PLC0415
+    from app.server.doctor import examine, invalid_settings  # noqa: PLC0415
 
-    findings = examine(Path.cwd(), load_server_settings())
+    try:
+        findings = examine(Path.cwd(), load_server_settings())
+    except SystemExit as error:
+        findings = [invalid_settings(str(error))]
     counts = Counter(str(finding.severity) for finding in findings)
     if as_json:
         report = {

@@ -4,14 +4,16 @@ The rules stand in `checks/` and `ladder.py`; here they are only brought togethe
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from pathlib import Path
+
+from gunicorn.config import Config
 
 from app.server.capacity import Plan, plan_capacity
 from app.server.checks import compose, database, kubernetes, nginx, systemd
 from app.server.checks.budget import check_budget, check_plan
-from app.server.checks.deployment import values_by_rung
+from app.server.checks.deployment import Deployment, values_by_rung
 from app.server.checks.exposure import check_exposure, check_settings
 from app.server.checks.finding import Finding, Severity
 from app.server.checks.gunicorn import FILE as GUNICORN_FILE
@@ -40,19 +42,33 @@ def examine(root: Path, settings: ServerSettings) -> list[Finding]:
     return [_without_secrets(finding, settings) for finding in findings]
 
 
+def invalid_settings(reason: str) -> Finding:
+    """When there is nothing to go by."""
+    return Finding(
+        Severity.ERROR,
+        "settings",
+        " ".join(reason.split()),
+        "environment, .env, /run/secrets",
+        "The service does not start.",
+        "See .env.example.",
+    )
+
+
 def examine_files(root: Path, settings: ServerSettings) -> list[Finding]:
     """The settings and the files in `root`, and how they fit together."""
     root = root.resolve()
     directives, findings = nginx.read_nginx(root)
-    deployments = []
+    deployments: list[Deployment] = []
     for read in (compose.read_compose, kubernetes.read_kubernetes, systemd.read_systemd):
         found, mistakes = read(root)
         deployments.extend(found)
         findings.extend(mistakes)
-    values, gunicorn_findings = _examine_gunicorn(root, settings)
+    config, values, gunicorn_findings = _examine_gunicorn(root, settings)
+    has_unix_socket = _has_unix_socket(config, deployments, settings)
     return [
         *findings,
         *gunicorn_findings,
+        *check_settings(root, settings, has_unix_socket=has_unix_socket),
         *broken_rungs(
             _merge(
                 # gunicorn.conf.py wins over the settings that it usually reads.
@@ -69,18 +85,28 @@ def examine_files(root: Path, settings: ServerSettings) -> list[Finding]:
     ]
 
 
-def _examine_gunicorn(root: Path, settings: ServerSettings) -> tuple[Values, list[Finding]]:
+def _examine_gunicorn(
+    root: Path, settings: ServerSettings
+) -> tuple[Config | None, Values, list[Finding]]:
     if not (root / GUNICORN_FILE).is_file():
-        return {}, check_settings(root, settings, bind="")
+        return None, {}, []
     config, findings = read_gunicorn(root)
     if config is None:
-        return {}, [*findings, *check_settings(root, settings, bind="")]
-    bind = ",".join(config.bind) if isinstance(config.bind, list) else str(config.bind)
+        return None, {}, findings
     in_production = settings.environment == "production"
-    return gunicorn_timeouts(root, config), [
-        *check_gunicorn(root, config, in_production=in_production),
-        *check_settings(root, settings, bind),
-    ]
+    findings = check_gunicorn(root, config, in_production=in_production)
+    return config, gunicorn_timeouts(root, config), findings
+
+
+def _has_unix_socket(
+    config: Config | None, deployments: Iterable[Deployment], settings: ServerSettings
+) -> bool:
+    # The last one is held by systemd, on a machine without deployment files.
+    return (
+        (config is not None and all(str(one).startswith("unix:") for one in config.bind))
+        or any(one.has_unix_socket for one in deployments)
+        or Path("/run", f"{settings.service_name}.socket").is_socket()
+    )
 
 
 async def _examine_database(root: Path, settings: ServerSettings, plan: Plan) -> list[Finding]:

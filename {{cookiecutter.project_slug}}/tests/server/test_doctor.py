@@ -174,13 +174,14 @@ def test_rung_is_caught_when_a_setting_breaks_it(
     assert {one.what.partition(" (")[0] for one in found} == titles
 
 
-def manage(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def manage(folder: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
     """With a database that is not there."""
     environment = os.environ | {
         "PYTHONPATH": str(ROOT),
         "DATABASE_URL": f"postgresql://app:{PASSWORD}@127.0.0.1:1/app",
         "SECRET_KEY": SECRET,
         "ENVIRONMENT": "production",
+        **settings,
     }
     command = [sys.executable, "-c", "from app.cli import main; main()", "doctor", *arguments]
     return subprocess.run(
@@ -211,3 +212,19 @@ def test_missing_files_are_named_when_it_runs_in_the_image(service: Path) -> Non
     notes = [one for one in json.loads(result.stdout)["findings"] if one["severity"] == "note"]
     assert "deploy/nginx/nginx.conf" in {one["where"] for one in notes}
     assert result.stderr == ""
+
+
+def test_invalid_settings_are_a_finding(service: Path) -> None:
+    result = manage(service, "--json", SECRET_KEY="hunter2")
+    [finding] = json.loads(result.stdout)["findings"]
+    assert (result.returncode, finding["check"]) == (1, "settings")
+    assert "SECRET_KEY" in finding["what"]
+    assert "hunter2" not in result.stdout
+
+
+def test_everybody_may_be_trusted_when_systemd_holds_a_unix_socket(
+    service: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", "*")
+    has_socket = (service / "deploy/systemd/app.socket").is_file()
+    assert has_socket != ("trusted proxies" in {one.check for one in find_mistakes(service)})

@@ -148,7 +148,7 @@ def _unreachable(error: Exception) -> Finding:
     return Finding(
         Severity.ERROR,
         "database",
-        f"The database cannot be asked: {reason}",
+        f"The database cannot be asked: {reason.rstrip('.')}.",
         "DATABASE_URL",
         "Its limits, timeouts and revision are not checked.",
         "Start it, or mend DATABASE_URL.",

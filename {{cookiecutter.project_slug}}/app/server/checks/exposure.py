@@ -15,10 +15,10 @@ _URL_PASSWORD = re.compile(r"://[^/@:]*:[^/@]+@")
 _DOT_ENV = Path(".env")
 
 
-def check_settings(root: Path, settings: ServerSettings, bind: str) -> list[Finding]:
+def check_settings(root: Path, settings: ServerSettings, *, has_unix_socket: bool) -> list[Finding]:
     """Those of this process, and the file that they may come from."""
     findings = [*_check_secret_key(settings), *_check_dot_env(root)]
-    if trusts_everybody(settings.forwarded_allow_ips) and not bind.startswith("unix:"):
+    if trusts_everybody(settings.forwarded_allow_ips) and not has_unix_socket:
         findings.append(everybody_is_trusted("FORWARDED_ALLOW_IPS"))
     if settings.environment == "production":
         findings += [*_check_docs(settings), *_check_debug(settings), *_check_password(settings)]

@@ -106,6 +106,7 @@ def test_mistake_is_found_where_it_stands(
 def test_mistake_in_the_settings_is_found(
     service: Path, monkeypatch: pytest.MonkeyPatch, setting: str, value: str, check: str
 ) -> None:
+    (service / "deploy/systemd/app.socket").unlink(missing_ok=True)
     before = set(find_mistakes(service))
     monkeypatch.setenv(setting, value)
     assert {one.check for one in set(find_mistakes(service)) - before} == {check}
