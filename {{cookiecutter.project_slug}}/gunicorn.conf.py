@@ -3,22 +3,31 @@
 The numbers and their reasons are in `app/server/settings.py`. Next hop: `app.server.worker`.
 """
 
+import logging
 import os
 
+from gunicorn.arbiter import Arbiter
+
 from app.logs import logging_config
+from app.server.capacity import plan_capacity
 from app.server.handover import child_exit, on_reload, pre_fork  # noqa: F401 (gunicorn's hooks)
+from app.server.machine import read_machine
 from app.server.settings import load_server_settings
 from app.server.worker import Worker
 
 settings = load_server_settings(fallback=getattr(Worker, "settings", None))
 Worker.settings = settings
+plan = plan_capacity(settings, read_machine(), settings.web_concurrency)
 
 wsgi_app = "app.main:create_app()"
 # Default: sync, which cannot run an ASGI app.
 worker_class = "app.server.worker.Worker"
 
 bind = f"{settings.app_host}:{settings.app_port}"
-workers = settings.workers
+workers = plan.workers
+# So that all workers agree; gunicorn takes it back before a reload, which plans anew.
+# https://gunicorn.org/reference/settings/#raw_env
+raw_env = [f"WEB_CONCURRENCY={plan.workers}", f"DATABASE_POOL_SIZE={plan.pool_size}"]
 backlog = settings.server_backlog
 keepalive = settings.server_keepalive_seconds
 timeout = settings.server_stall_seconds
@@ -36,3 +45,7 @@ if os.access("/dev/shm", os.W_OK):  # noqa: S108 (gunicorn unlinks the file it o
 # A socket below $HOME that the next gunicorn of the same user takes over. Default: False.
 # https://gunicorn.org/reference/settings/#control_socket_disable
 control_socket_disable = True
+
+
+def on_starting(_server: Arbiter) -> None:
+    logging.getLogger("gunicorn.error").info("%s", plan)

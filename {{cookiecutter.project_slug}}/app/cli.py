@@ -2,10 +2,14 @@
 
 import asyncio
 import importlib
+import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
 from types import ModuleType
 
 import click
@@ -21,6 +25,9 @@ from app.database import Database
 from app.engine import create_engine
 from app.errors import AppError
 from app.logs import configure_logging
+from app.server.capacity import plan_capacity
+from app.server.machine import read_machine
+from app.server.settings import load_server_settings
 from app.settings import describe, load_settings
 
 
@@ -60,6 +67,50 @@ def create_admin(email: str, password_stdin: bool) -> None:
     except AppError as error:
         raise click.ClickException(str(error.detail)) from error
     click.echo(f"{body.email} may log in at /admin.")
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def capacity(as_json: bool) -> None:
+    """Show how many workers and connections there will be, and why."""
+    settings = load_server_settings()
+    plan = plan_capacity(settings, read_machine(), settings.web_concurrency)
+    if as_json:
+        click.echo(json.dumps(asdict(plan), indent=2))
+        return
+    click.echo(f"workers      {plan.workers}")
+    click.echo(f"pool size    {plan.pool_size}")
+    click.echo(f"connections  {plan.connections} of {plan.connection_budget}")
+    for reason in plan.reasons:
+        click.echo(f"- {reason}")
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def doctor(as_json: bool) -> None:
+    """Check settings, files, database and kernel against each other; 1 when something is wrong."""
+    if os.environ.get("WEB_CONCURRENCY") == "":
+        raise click.ClickException("WEB_CONCURRENCY is empty: unset it or write a number.")
+    # Its parsers cost every other command 0.3 s.
+    from app.server.doctor import examine, invalid_settings  # noqa: PLC0415
+
+    try:
+        findings = examine(Path.cwd(), load_server_settings())
+    except SystemExit as error:
+        findings = [invalid_settings(str(error))]
+    counts = Counter(str(finding.severity) for finding in findings)
+    if as_json:
+        report = {
+            "errors": counts["error"],
+            "warnings": counts["warning"],
+            "findings": [asdict(finding) for finding in findings],
+        }
+        click.echo(json.dumps(report, indent=2))
+    else:
+        for finding in findings:
+            click.echo(str(finding))
+        click.echo(f"{counts['error']} errors, {counts['warning']} warnings.")
+    sys.exit(1 if counts["error"] else 0)
 
 
 @main.group()

@@ -6,7 +6,7 @@ The next hop is a domain's `repository.py`.
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import lru_cache
 from typing import Annotated, TypeVarTuple, cast
 
@@ -29,6 +29,8 @@ _UNAVAILABLE_SQLSTATES = ("08", "53", "57P", "57014", "55P03", "25P03")
 _INVALID_VALUE_SQLSTATES = ("22",)
 # Statements are module constants; more of them than this would mean one is built per call.
 _STATEMENTS_MAX = 1000
+# One round trip; the 504 of a late request waits for it, and nginx for that (5 s of slack).
+_CLOSE_WITHIN_SECONDS = 2
 
 Columns = TypeVarTuple("Columns")
 
@@ -97,9 +99,17 @@ class Database:
         driver = cast("asyncpg.Connection[asyncpg.Record]", connection.driver_connection)
         try:
             rows = await driver.fetch(sql, *arguments)
+        except asyncio.CancelledError:
+            # PostgreSQL would work on until statement_timeout: `invalidate` alone also takes back
+            # the driver's request to cancel.
+            try:
+                await asyncio.shield(_close(driver))
+            finally:
+                connection.invalidate()
+            raise
         except BaseException as error:
             was_closed = driver.is_closed()
-            # Failed or cancelled halfway: whoever comes next must not read the rest.
+            # Failed halfway: whoever comes next must not read the rest.
             connection.invalidate()
             if was_closed and may_retry and isinstance(error, Exception):
                 # The server had closed an idle connection; a read may simply be sent again.
@@ -130,6 +140,11 @@ class Database:
                 await self._slots.acquire()
         except TimeoutError as error:
             raise UnavailableError("All database connections are busy.") from error
+
+
+async def _close(driver: "asyncpg.Connection[asyncpg.Record]") -> None:
+    with suppress(TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        await driver.close(timeout=_CLOSE_WITHIN_SECONDS)
 
 
 def _raise_for_client(error: DBAPIError | asyncpg.PostgresError) -> None:

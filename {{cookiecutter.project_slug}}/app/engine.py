@@ -11,11 +11,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from app.settings import Settings
 
 
-def create_engine(settings: Settings) -> AsyncEngine:
+def create_engine(settings: Settings, pool_size: int = 1) -> AsyncEngine:
     """Opens no connection yet; `dispose` it when done."""
     engine = create_async_engine(
         database_url(settings),
-        pool_size=settings.database_pool_size,
+        pool_size=pool_size,
         # Connections beyond the pool cost 25 % throughput and triple p99. Default: 10.
         max_overflow=0,
         # `Database` lets nobody wait here: its queue is fair and as long as the pool. Default: 30.

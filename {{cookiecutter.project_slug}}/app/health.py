@@ -9,14 +9,11 @@ from sqlalchemy import select
 
 from app.database import DatabaseDep
 from app.errors import AppError, UnavailableError
-from app.settings import SettingsDep
+from app.settings import READY_WITHIN_SECONDS, SettingsDep
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 router = APIRouter(tags=["health"])
-
-# Probes usually give up after 1 to 2 s; an answer that comes later is not heard.
-_READY_WITHIN_SECONDS = 1.0
 
 
 class Health(BaseModel):
@@ -41,7 +38,7 @@ async def readyz(request: Request, database: DatabaseDep) -> Health:
     if request.state.drain.stopping:
         raise UnavailableError("This worker is leaving.")
     try:
-        async with asyncio.timeout(_READY_WITHIN_SECONDS):
+        async with asyncio.timeout(READY_WITHIN_SECONDS):
             await database.read_one(select(1))
     except (TimeoutError, AppError) as error:
         log.warning("not ready", reason=str(error) or "no answer within 1 s")

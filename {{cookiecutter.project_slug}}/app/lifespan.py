@@ -11,6 +11,7 @@ from app.accounts.tokens import TokenKeys, build_token_keys
 from app.database import Database
 from app.engine import create_engine
 from app.logs import configure_logging
+from app.server.capacity import plan_pool_size
 from app.server.drain import Drain
 from app.settings import Settings
 
@@ -33,12 +34,12 @@ def build_lifespan(settings: Settings) -> Lifespan:
     async def lifespan(_app: FastAPI) -> AsyncIterator[State]:
         configure_logging(settings)
         # No query here: a worker that is recycled while the database is away must still start.
-        engine = create_engine(settings)
+        # gunicorn's master sets DATABASE_POOL_SIZE; without it this process is the only worker.
+        pool_size = plan_pool_size(settings, workers=1)
+        engine = create_engine(settings, pool_size)
         try:
-            yield build_state(
-                settings,
-                Database(engine, settings.database_pool_size, settings.database_pool_wait_seconds),
-            )
+            database = Database(engine, pool_size, settings.database_pool_wait_seconds)
+            yield build_state(settings, database)
         finally:
             await engine.dispose()
 

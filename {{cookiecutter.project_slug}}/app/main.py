@@ -7,6 +7,7 @@ from fastapi import FastAPI
 
 from app import health
 from app.accounts import router as accounts
+from app.deadline import DeadlineMiddleware
 from app.errors import ProblemDocumentingFastAPI, add_error_handlers, problem_responses
 from app.items import router as items
 from app.lifespan import build_lifespan
@@ -30,9 +31,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(health.router)
     # One level of routers: each one more costs 30 us for every request.
     for router in (accounts.users, items.router, accounts.auth):
-        app.include_router(router, prefix="/api/v1", responses=problem_responses(413, 422, 503))
+        app.include_router(
+            router, prefix="/api/v1", responses=problem_responses(413, 422, 503, 504)
+        )
     # The last one added is the first to see a request.
     app.add_middleware(BodyLimitMiddleware, max_body_bytes=settings.max_body_bytes)
+    app.add_middleware(DeadlineMiddleware, seconds=settings.request_deadline_seconds)
     app.add_middleware(RequestMiddleware)
     return app
 

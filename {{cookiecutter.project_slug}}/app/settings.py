@@ -21,6 +21,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 SECRET_KEY_BYTES_MIN = 32
 # A random key of 32 characters has about 20 different ones; "changeme" repeated has 7.
 DISTINCT_CHARACTERS_MIN = 12
+# Of /readyz. Probes usually give up after 1 to 2 s; an answer that comes later is not heard.
+READY_WITHIN_SECONDS = 1.0
 SECRETS_DIR = Path("/run/secrets")
 
 DatabaseUrl = Annotated[
@@ -52,9 +54,12 @@ class Settings(BaseSettings):
 
     # Database
     database_url: DatabaseUrl
-    # Small on purpose: p99 192 ms with 1-2 connections per worker, 1.9 s with 20 (local database).
-    # Default of SQLAlchemy: 5, and 10 of overflow. docs/tuning.md
-    database_pool_size: int = Field(default=5, ge=1, le=100)
+    # None: planned by app/server/capacity.py, at most 5.
+    # Default of SQLAlchemy: 5, and 10 of overflow.
+    database_pool_size: int | None = Field(default=None, ge=1, le=100)
+    # What all workers of all replicas may open together, reload included. PostgreSQL's default of
+    # 100 less the 3 it keeps for superusers and 7 for migrations, `manage`, backups, monitoring.
+    database_connection_budget: int = Field(default=90, ge=1)
     # A request that waits longer gets a 503 and may try again. Default of SQLAlchemy: 30.
     database_pool_wait_seconds: float = Field(default=3, gt=0, le=60)
     # Half-open connections are noticed late otherwise. Default of asyncpg: 60.
@@ -68,9 +73,17 @@ class Settings(BaseSettings):
     # Longer than any request may live. Default of PostgreSQL: none.
     idle_in_transaction_session_timeout_seconds: float = Field(default=30, gt=0)
 
+    # Capacity
+    # How many of these services share the database; each of them gets its part of the budget.
+    replicas: int = Field(default=1, ge=1)
+    # A warm worker was measured at 78 MiB (PSS); this leaves a quarter for your own code.
+    worker_memory_mib: int = Field(default=100, ge=1)
+
     # HTTP
     app_port: int = Field(default=8000, ge=1, le=65535)
     root_path: str = ""
+    # Longer than a statement may take, shorter than nginx waits (30 s). Default of the stack: none.
+    request_deadline_seconds: float = Field(default=25, gt=0)
     # The same number stands in deploy/nginx; nginx refuses first. Default of both: none, 1 MiB.
     max_body_bytes: int = Field(default=1_048_576, ge=1024)
     # None: on everywhere but in production.
@@ -103,7 +116,7 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _refuse_weak_secrets_in_production(self) -> Self:
         secret = self.secret_key.get_secret_value()
-        if self.environment == "production" and _is_weak(secret):
+        if self.environment == "production" and is_weak(secret):
             raise ValueError("SECRET_KEY is a placeholder: set 48 random bytes in production")
         return self
 
@@ -114,7 +127,7 @@ class Settings(BaseSettings):
         return self.docs_enabled
 
 
-def _is_weak(secret: str) -> bool:
+def is_weak(secret: str) -> bool:
     placeholders = ("change", "secret", "example", "password", "development")
     return len(set(secret)) < DISTINCT_CHARACTERS_MIN or any(
         word in secret.lower() for word in placeholders

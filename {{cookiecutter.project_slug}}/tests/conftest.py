@@ -30,6 +30,7 @@ from app.settings import Settings
 from development import postgres
 
 PASSWORD = "correct horse battery staple"
+POOL_SIZE = 5
 
 
 class RollbackDatabase(Database):
@@ -121,7 +122,7 @@ async def engine(
 ) -> AsyncIterator[AsyncEngine]:
     # In a thread, because env.py runs a loop of its own.
     await asyncio.to_thread(command.upgrade, alembic_config, "head")
-    engine = create_engine(settings)
+    engine = create_engine(settings, POOL_SIZE)
 
     def record_reads(connection: AsyncAdapt_asyncpg_connection, _record: object) -> None:
         driver = connection.driver_connection
@@ -149,7 +150,7 @@ async def database(engine: AsyncEngine) -> AsyncIterator[Database]:
 @pytest.fixture
 async def committing_database(engine: AsyncEngine, settings: Settings) -> AsyncIterator[Database]:
     """The real one, for what needs a commit or several connections; emptied afterwards."""
-    yield Database(engine, settings.database_pool_size, settings.database_pool_wait_seconds)
+    yield Database(engine, POOL_SIZE, settings.database_pool_wait_seconds)
     async with engine.begin() as connection:
         await connection.execute(text("TRUNCATE app_user CASCADE"))
 

@@ -4,7 +4,6 @@ Next hop: gunicorn.conf.py, which hands them to gunicorn, and `app.server.worker
 """
 
 import logging
-import os
 from pathlib import Path
 from typing import Literal, Self
 
@@ -18,7 +17,7 @@ log = logging.getLogger(__name__)
 class ServerSettings(Settings):
     # Loopback: nginx is the only way in. Default of gunicorn: 127.0.0.1, or 0.0.0.0 if PORT is set.
     app_host: str = "127.0.0.1"
-    # None: one for each core this process may use. Default of gunicorn: 1.
+    # None: planned by app/server/capacity.py. Default of gunicorn: 1.
     web_concurrency: int | None = Field(default=None, ge=1)
     # Whose X-Forwarded-* is believed: addresses or networks, with commas. "*" would let every
     # client choose its own address. Default of both: 127.0.0.1,::1.
@@ -26,6 +25,9 @@ class ServerSettings(Settings):
     forwarded_allow_ips: str = "127.0.0.1"
     server_proxy_headers: bool = True
 
+    # How long a load balancer in front of nginx waits, and keeps idle connections: only read by
+    # `manage doctor`. 60 is what most have, AWS and nginx among them.
+    load_balancer_seconds: float = Field(default=60, gt=0)
     # Connections the kernel holds while all workers are busy or being replaced; cut to
     # net.core.somaxconn (4096 since Linux 5.4). Default of both: 2048.
     server_backlog: int = Field(default=2048, ge=64)
@@ -98,20 +100,10 @@ class ServerSettings(Settings):
         return secret.get_secret_value() if secret else None
 
     @property
-    def workers(self) -> int:
-        return self.web_concurrency or _usable_cores()
-
-    @property
     def max_requests_jitter(self) -> int:
         if self.server_max_requests_jitter is None:
             return self.server_max_requests // 10
         return self.server_max_requests_jitter
-
-
-def _usable_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def uvicorn_options(settings: ServerSettings) -> dict[str, object]:

@@ -1,0 +1,94 @@
+"""The plan for each machine, and the budget of connections."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from app.server.capacity import plan_capacity, plan_pool_size
+from app.server.machine import Machine
+from app.settings import Settings
+
+ROOT = Path(__file__).parent.parent.parent
+MIB = 2**20
+
+
+def make_settings(**values: object) -> Settings:
+    given = {
+        "database_url": "postgresql://app@127.0.0.1/app",
+        "secret_key": "0123456789abcdefghijklmnopqrstuv",
+    }
+    return Settings.model_validate(given | values)
+
+
+@pytest.mark.parametrize(
+    ("cores", "quota", "workers"),
+    [
+        (8, 0.5, 1),
+        (8, 1, 2),
+        (8, 2.5, 2),
+        (8, 4, 4),
+        (8, None, 8),
+        (1, None, 2),
+        (2, 4.0, 2),
+    ],
+)
+def test_workers_follow_the_quota_and_the_affinity(
+    cores: int, quota: float | None, workers: int
+) -> None:
+    assert plan_capacity(make_settings(), Machine(cores, quota)).workers == workers
+
+
+# A worker needs 2 x 100 MiB and 2 hashes of 64 MiB, the master 50 MiB.
+@pytest.mark.parametrize(("mib", "workers"), [(64, 1), (700, 1), (706, 2), (2048, 6), (8192, 8)])
+def test_workers_are_bounded_by_memory(mib: int, workers: int) -> None:
+    assert plan_capacity(make_settings(), Machine(8, None, mib * MIB)).workers == workers
+
+
+@pytest.mark.parametrize(
+    ("workers", "replicas", "budget", "pool_size"),
+    [(2, 1, 90, 5), (4, 3, 90, 3), (8, 1, 90, 5), (16, 1, 90, 2), (4, 1, 8, 1), (4, 1, 7, 1)],
+)
+def test_pool_is_the_budget_divided_with_the_reload_counted_twice(
+    workers: int, replicas: int, budget: int, pool_size: int
+) -> None:
+    settings = make_settings(replicas=replicas, database_connection_budget=budget)
+    assert plan_pool_size(settings, workers) == pool_size
+
+
+@pytest.mark.parametrize("cores", [1, 2, 3, 8, 64, 256])
+@pytest.mark.parametrize("replicas", [1, 2, 7])
+def test_plan_stays_in_the_budget(cores: int, replicas: int) -> None:
+    plan = plan_capacity(make_settings(replicas=replicas), Machine(cores))
+    assert plan.connections == replicas * plan.workers * plan.pool_size * 2 <= 90
+
+
+def test_operator_wins_and_is_told() -> None:
+    plan = plan_capacity(make_settings(database_pool_size=20), Machine(2), web_concurrency=7)
+    assert (plan.workers, plan.pool_size, plan.connections) == (7, 20, 280)
+    assert "WEB_CONCURRENCY sets 7 instead of 2" in str(plan)
+
+
+def manage(*arguments: str, **environment: str) -> str:
+    variables = os.environ | {
+        "DATABASE_URL": "postgresql://app@127.0.0.1/app",
+        "SECRET_KEY": "0123456789abcdefghijklmnopqrstuv",
+    }
+    command = [sys.executable, "-c", "from app.cli import main; main()", *arguments]
+    return subprocess.run(
+        command, cwd=ROOT, env=variables | environment, capture_output=True, text=True, check=True
+    ).stdout
+
+
+def test_capacity_is_printed_as_json() -> None:
+    plan = json.loads(manage("capacity", "--json", WEB_CONCURRENCY="3", REPLICAS="2"))
+    assert plan["workers"] == 3
+    assert plan["connections"] == 2 * 3 * plan["pool_size"] * 2
+    assert plan["connection_budget"] == 90
+
+
+def test_capacity_is_printed_for_people() -> None:
+    assert "workers      3\n" in manage("capacity", WEB_CONCURRENCY="3")
