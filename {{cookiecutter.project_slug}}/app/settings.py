@@ -52,6 +52,9 @@ class Settings(BaseSettings):
 
     # Database
     database_url: DatabaseUrl
+    # A PgBouncer in transaction mode stands before it: statements are prepared anew for each use,
+    # and the timeouts below are set there (deploy/compose/pgbouncer.ini). Migrations go around it.
+    database_pgbouncer: bool = False
     # Small on purpose: p99 192 ms with 1-2 connections per worker, 1.9 s with 20 (local database).
     # Default of SQLAlchemy: 5, and 10 of overflow. docs/tuning.md
     database_pool_size: int = Field(default=5, ge=1, le=100)
