@@ -13,7 +13,10 @@ def main() -> None:
     FOLDER.chmod(0o700)
     password = write("postgres_password", secrets.token_urlsafe(RANDOM_BYTES))
     write("secret_key", secrets.token_urlsafe(RANDOM_BYTES))
-    write("database_url", f"postgresql://service:{password}@postgres:5432/service")
+    for host, port in (("postgres", 5432), ("pgbouncer", 6432)):
+        address = f"postgresql://service:{password}@{host}:{port}/service"
+        write(f"database_url_{host}", address)
+    write("pgbouncer_users", f'"service" "{password}"\n')
     # A second line of defence to the service's .gitignore.
     write(".gitignore", "*\n")
 
