@@ -29,9 +29,9 @@ sql() {
     echo 'BEGIN; SET client_min_messages = warning;'
     echo 'DROP SCHEMA public CASCADE; CREATE SCHEMA public; GRANT USAGE ON SCHEMA public TO PUBLIC;'
     # COMMIT only when the dump was read to its end.
-    pg_restore --no-owner --no-privileges --file=- "$dump" && echo 'COMMIT; \echo committed'
+    pg_restore --no-owner --no-privileges --file=- "$dump" && echo "COMMIT; SELECT 'committed';"
 }
-done=$(sql | psql --no-psqlrc --quiet --tuples-only --set=ON_ERROR_STOP=1 | tail -n 1)
+done=$(sql | psql --no-psqlrc --quiet --tuples-only --no-align --set=ON_ERROR_STOP=1 | tail -n 1)
 [ "$done" = committed ] || {
     echo "Nothing was changed: $dump cannot be restored." >&2
     exit 1
