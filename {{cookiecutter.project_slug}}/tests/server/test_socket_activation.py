@@ -61,7 +61,7 @@ def running_gunicorn(listener: socket.socket, database_url: str) -> Iterator[Non
         [sys.executable, "-c", ACTIVATE, str(descriptor)],
         cwd=ROOT,
         env=os.environ | settings,
-        pass_fds=(descriptor, 3),
+        pass_fds=(descriptor,),
     )
     try:
         yield
