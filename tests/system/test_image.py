@@ -5,15 +5,13 @@ import os
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import own_environment
+from tests.system.database import running_postgres
 from tests.system.image import Buildah, Container, Image, inspect
 
 ADDED_BYTES_MAX = 100_000_000
@@ -49,24 +47,12 @@ def image(project: Path, buildah: Buildah, require: Callable[[str], str]) -> Ima
 @pytest.fixture(scope="module")
 def secrets(project: Path, uv: str) -> Iterator[Path]:
     """A folder such as an engine mounts, with the address of a database for these tests."""
-
-    def postgres(command: str) -> str:
-        run = [uv, "run", "--quiet", "--locked", "--python", sys.executable, "python", "-m"]
-        return subprocess.run(
-            [*run, "development.postgres", command],
-            cwd=project,
-            env=own_environment(),
-            check=True,
-            capture_output=True,
-            text=True,
-        ).stdout.strip()
-
     folder = project.with_name("secrets")
     folder.mkdir()
-    (folder / "database_url").write_text(postgres("start"))
     (folder / "secret_key").write_text("0123456789abcdefghijklmnopqrstuvwxyz")
-    yield folder
-    postgres("stop")
+    with running_postgres(project, uv) as url:
+        (folder / "database_url").write_text(url)
+        yield folder
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -16,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Bake, own_environment
+from tests.system.database import running_postgres
 
 Require = Callable[[str], str]
 
@@ -125,20 +125,8 @@ def machine(project: Path, tmp_path: Path, require: Require) -> Iterator[Machine
 def database_url(project: Path, tmp_path: Path, uv: str) -> Iterator[str]:
     """A database of a copy's own, so that the project stays as it was baked."""
     copy = shutil.copytree(project, tmp_path / "database")
-    run = [uv, "run", "--quiet", "--locked", "--python", sys.executable, "python", "-m"]
-
-    def postgres(command: str) -> str:
-        return subprocess.run(
-            [*run, "development.postgres", command],
-            cwd=copy,
-            env=own_environment(),
-            check=True,
-            capture_output=True,
-            text=True,
-        ).stdout.strip()
-
-    yield postgres("start")
-    postgres("stop")
+    with running_postgres(copy, uv) as url:
+        yield url
 
 
 def test_install_asks_for_the_database_when_there_is_none(machine: Machine) -> None:
