@@ -118,7 +118,7 @@ def test_container_stops_later_than_gunicorn() -> None:
 def test_compose_resolves_the_service_again_when_it_is_recreated() -> None:
     site = DEPLOY / "compose/nginx-site"
     assert "server service:8000 resolve" in (site / "upstream.conf").read_text()
-    assert "resolver 127.0.0.11 valid=10s" in (site / "http.conf").read_text()
+    assert "resolver 127.0.0.11 valid=2s" in (site / "http.conf").read_text()
 
 
 def test_pgbouncer_sets_what_the_service_would_set() -> None:
