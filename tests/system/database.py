@@ -23,7 +23,8 @@ def run_in(project: Path, uv: str, *command: str) -> str:
     done = subprocess.run(
         [uv, "run", "--quiet", "--locked", "--python", sys.executable, *command],
         cwd=project,
-        env=own_environment(),
+        # The project's own database, whatever else this machine has.
+        env={name: text for name, text in own_environment().items() if name != "DATABASE_URL"},
         capture_output=True,
         text=True,
         check=False,

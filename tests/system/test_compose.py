@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.conftest import own_environment
+from tests.conftest import REPOSITORY, SERVICE, own_environment
 from tests.system.database import run_in, running_postgres
 
 Require = Callable[[str], str]
@@ -136,3 +136,64 @@ def test_pgbouncer_answers_and_limits_statements(
     finally:
         process.terminate()
         process.wait(timeout=10)
+
+
+@pytest.fixture
+def docker(tmp_path: Path) -> Callable[..., tuple[int, list[str]]]:
+    """release.sh with a stand-in for docker; what it was asked to do, in order."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "sleep").write_text("#!/bin/sh\n")
+    (folder / "docker").write_text(
+        """#!/bin/sh
+echo "$*" >>"$CALLS"
+case "$*" in
+"compose ps --quiet service") echo "$OLD" ;;
+"compose ps --all --quiet service") printf '%s\\n' "$OLD" new ;;
+*--scale*) exit "$SCALED" ;;
+esac
+"""
+    )
+    for file in folder.iterdir():
+        file.chmod(0o755)
+
+    def release(old: str, scaled: str = "0") -> tuple[int, list[str]]:
+        calls = tmp_path / "calls"
+        changes = {"PATH": f"{folder}:{os.environ['PATH']}", "CALLS": str(calls)}
+        script = REPOSITORY / SERVICE / "deploy/compose/release.sh"
+        done = subprocess.run(
+            [script],
+            env=own_environment() | changes | {"OLD": old, "SCALED": scaled},
+            capture_output=True,
+            check=False,
+        )
+        return done.returncode, calls.read_text().splitlines()
+
+    return release
+
+
+def test_old_container_leaves_after_the_new_one_serves(
+    docker: Callable[..., tuple[int, list[str]]],
+) -> None:
+    code, calls = docker(old="old")
+    scaled = next(index for index, call in enumerate(calls) if "--scale service=2" in call)
+    assert code == 0
+    assert calls.index("compose run --rm migrate") < scaled
+    assert calls.index("stop --time 40 old") > scaled
+    assert "rm old" in calls
+
+
+def test_old_container_stays_when_the_new_one_is_broken(
+    docker: Callable[..., tuple[int, list[str]]],
+) -> None:
+    code, calls = docker(old="old", scaled="1")
+    assert code == 1
+    assert calls[-1] == "rm --force new"
+    assert not [call for call in calls if call.startswith("stop")]
+
+
+def test_everything_starts_when_nothing_runs(
+    docker: Callable[..., tuple[int, list[str]]],
+) -> None:
+    code, calls = docker(old="")
+    assert (code, calls[-1]) == (0, "compose up --detach --wait")
