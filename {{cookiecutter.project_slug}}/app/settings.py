@@ -53,7 +53,7 @@ class Settings(BaseSettings):
     # Database
     database_url: DatabaseUrl
     # A PgBouncer in transaction mode stands before it: statements are prepared anew for each use,
-    # and the timeouts below are set there (deploy/compose/pgbouncer.ini). Migrations go around it.
+    # and the timeouts below must be set there, on its connections. Migrations go around it.
     database_pgbouncer: bool = False
     # Small on purpose: p99 192 ms with 1-2 connections per worker, 1.9 s with 20 (local database).
     # Default of SQLAlchemy: 5, and 10 of overflow. docs/tuning.md

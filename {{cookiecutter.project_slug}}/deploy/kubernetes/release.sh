@@ -15,7 +15,14 @@ web=app.kubernetes.io/component=web
 # A finished Job cannot be changed, only replaced.
 kubectl delete job migrate --namespace "$namespace" --ignore-not-found
 kubectl apply --kustomize "$overlay" --selector "app.kubernetes.io/component!=web"
-kubectl wait job/migrate --namespace "$namespace" --for condition=complete --timeout 3600s
+is() { kubectl wait job/migrate --namespace "$namespace" --for "condition=$1" --timeout "$2" 2>/dev/null; }
+until is complete 10s; do
+    if is failed 1s; then
+        kubectl logs job/migrate --namespace "$namespace" --tail 50 >&2
+        echo "The migration failed; nothing was rolled out." >&2
+        exit 1
+    fi
+done
 
 kubectl apply --kustomize "$overlay" --selector "$web"
 if ! kubectl rollout status deployment/service --namespace "$namespace" --timeout 300s; then

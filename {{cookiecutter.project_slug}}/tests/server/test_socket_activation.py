@@ -123,3 +123,17 @@ def test_no_request_is_lost_when_the_service_restarts(
             load.stopped.set()
     assert load.answers.keys() == {200}
     assert load.answers[200] >= 1000
+
+
+def test_client_keeps_its_address_when_it_forges_another(
+    listener: socket.socket, http_port: int, database_url: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    # A unix socket has no peer address: uvicorn believes nginx, which overwrites the header.
+    with running_gunicorn(listener, database_url):
+        connection = http.client.HTTPConnection("127.0.0.1", http_port, timeout=30)
+        connection.request("GET", "/version", headers={"X-Forwarded-For": "203.0.113.9"})
+        assert connection.getresponse().status == 200
+        connection.close()
+    logged = capfd.readouterr().out
+    assert '"client":"127.0.0.1"' in logged
+    assert "203.0.113.9" not in logged
