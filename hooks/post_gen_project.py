@@ -10,9 +10,10 @@ import tempfile
 import tomllib
 from pathlib import Path
 
+IMAGE = {"Dockerfile", ".dockerignore", "deploy/image", ".github/workflows/release.yml"}
 KEPT = {
-    "compose": {"deploy/compose", "Dockerfile", ".dockerignore"},
-    "kubernetes": {"deploy/kubernetes", "Dockerfile", ".dockerignore"},
+    "compose": {"deploy/compose", *IMAGE},
+    "kubernetes": {"deploy/kubernetes", "deploy/nginx/kustomization.yaml", *IMAGE},
     "systemd": {"deploy/systemd"},
 }
 NEXT_STEPS = """
@@ -51,6 +52,13 @@ def set_name(slug: str, description: str) -> None:
     Path("pyproject.toml").write_text(text, encoding="utf-8", newline="\n")
 
 
+def set_compose_name(slug: str) -> None:
+    """Two services on one machine must not share containers and volumes."""
+    for path in Path("deploy/compose").glob("compose.yaml"):
+        text = path.read_text(encoding="utf-8").replace("\nname: service\n", f'\nname: "{slug}"\n')
+        path.write_text(text, encoding="utf-8", newline="\n")
+
+
 def is_cruft_scratch(answers: dict[str, str]) -> bool:
     """Cruft compares two scratch projects: a secret in them would end up in the patch."""
     pattern = Path(tempfile.gettempdir()).resolve() / "tmp????????"
@@ -66,6 +74,7 @@ def main() -> None:
     set_name(answers["project_slug"], answers["description"])
     for name in {leftovers.name}.union(*KEPT.values()) - KEPT[answers["deployment"]]:
         remove(Path(name))
+    set_compose_name(answers["project_slug"])
     if not is_cruft_scratch(answers):
         subprocess.run([sys.executable, "-B", "development/environment.py"], check=True)
         print(NEXT_STEPS.format(folder=shlex.quote(str(Path.cwd()))))

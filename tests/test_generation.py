@@ -18,7 +18,11 @@ LICENSES = {"MIT": "MIT License", "Apache-2.0": "Apache License", "Proprietary":
 # The closed list: everything else reaches the user byte for byte.
 RENDERED = {".env.example", "LICENSE", "README.md", "deploy/nginx/site/server_name.conf"}
 # The hook writes the service's own name there.
-NAMED = {"pyproject.toml", "uv.lock"}
+NAMED = {"pyproject.toml", "uv.lock", "deploy/compose/compose.yaml"}
+# Rendered as well, but only for Kubernetes.
+KUBERNETES_NAMES = "deploy/kubernetes/base/names.env"
+# What only some deployments have, besides the folder of each.
+IMAGE = {"Dockerfile", ".dockerignore", ".github/workflows/release.yml"}
 WINDOWS_RESERVED = re.compile(r"(con|prn|aux|nul|(com|lpt)\d)(\..*)?", re.IGNORECASE)
 UNFINISHED = re.compile(r"cookiecutter|\{\{|\{%|\bTODO\b")
 
@@ -33,8 +37,10 @@ def service_files(template: Path) -> set[str]:
 
 
 def belongs_to_another(name: str, deployment: str) -> bool:
-    if name in {"Dockerfile", ".dockerignore"}:
+    if name in IMAGE or name.startswith("deploy/image/"):
         return deployment == "systemd"
+    if name == "deploy/nginx/kustomization.yaml":
+        return deployment != "kubernetes"
     return any(name.startswith(f"deploy/{other}/") for other in DEPLOYMENTS if other != deployment)
 
 
@@ -68,7 +74,8 @@ def test_every_file_but_the_closed_list_is_copied_without_rendering(
         for name in service_files
         if not any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
     }
-    assert rendered == RENDERED, "add the new kind of file to _copy_without_render"
+    expected = RENDERED | {KUBERNETES_NAMES}
+    assert rendered == expected, "add the new kind of file to _copy_without_render"
 
 
 def test_copied_folders_are_leftovers_only(service_files: set[str]) -> None:

@@ -15,6 +15,7 @@ from types import ModuleType
 import click
 from alembic import command
 from alembic.config import Config
+from alembic.util import CommandError
 from dotenv import dotenv_values
 from pydantic import ValidationError
 
@@ -37,19 +38,31 @@ def main() -> None:
 
 
 @main.command()
-def migrate() -> None:
+@click.option("--check", is_flag=True, help="Change nothing; fail when a migration is missing.")
+def migrate(check: bool) -> None:
     """Bring the database to the newest revision; safe to run many times at once."""
     settings = load_settings()
     configure_logging(settings)
     configuration = Config("alembic.ini")
     configuration.attributes["settings"] = settings
     try:
-        command.upgrade(configuration, "head")
+        _migrate(configuration, check)
     except TimeoutError as error:
         raise click.ClickException("Another migration holds the lock.") from error
     except OSError as error:
         raise click.ClickException(f"The database cannot be reached: {error}") from error
     click.echo("The database is at the newest revision.")
+
+
+def _migrate(configuration: Config, check: bool) -> None:
+    if not check:
+        command.upgrade(configuration, "head")
+        return
+    try:
+        command.current(configuration, check_heads=True)
+    except CommandError as error:
+        sentence = "The database is not at the newest revision: run `manage migrate`."
+        raise click.ClickException(sentence) from error
 
 
 @main.command()

@@ -10,6 +10,16 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from app.settings import Settings
 
+# PgBouncer in transaction mode gives every transaction another connection of the server, where
+# a prepared statement does not exist, or exists with another meaning. The unnamed statement lives
+# exactly as long as needed. Defaults: 100, 100 and a new name for each.
+# https://www.pgbouncer.org/features.html
+_UNPREPARED: dict[str, object] = {
+    "statement_cache_size": 0,
+    "prepared_statement_cache_size": 0,
+    "prepared_statement_name_func": lambda: "",
+}
+
 
 def create_engine(settings: Settings, pool_size: int = 1) -> AsyncEngine:
     """Opens no connection yet; `dispose` it when done."""
@@ -30,6 +40,7 @@ def create_engine(settings: Settings, pool_size: int = 1) -> AsyncEngine:
         connect_args={
             "timeout": settings.database_connect_timeout_seconds,
             "server_settings": server_settings(settings),
+            **(_UNPREPARED if settings.database_pgbouncer else {}),
         },
     )
     event.listen(engine.sync_engine, "checkout", _refuse_closed)
@@ -44,9 +55,12 @@ def database_url(settings: Settings) -> str:
 
 def server_settings(settings: Settings) -> dict[str, str]:
     """What PostgreSQL itself enforces on each connection, in its units (milliseconds)."""
+    name = {"application_name": f"{settings.service_name}:{os.getpid()}"[:63]}
+    if settings.database_pgbouncer:
+        return name  # it refuses the others, because connections are shared
     idle_seconds = settings.idle_in_transaction_session_timeout_seconds
     return {
-        "application_name": f"{settings.service_name}:{os.getpid()}"[:63],
+        **name,
         "statement_timeout": str(int(settings.statement_timeout_seconds * 1000)),
         "lock_timeout": str(int(settings.lock_timeout_seconds * 1000)),
         "idle_in_transaction_session_timeout": str(int(idle_seconds * 1000)),

@@ -54,6 +54,9 @@ class Settings(BaseSettings):
 
     # Database
     database_url: DatabaseUrl
+    # A PgBouncer in transaction mode stands before it: statements are prepared anew for each use,
+    # and the timeouts below must be set there, on its connections. Migrations go around it.
+    database_pgbouncer: bool = False
     # None: planned by app/server/capacity.py, at most 5.
     # Default of SQLAlchemy: 5, and 10 of overflow.
     database_pool_size: int | None = Field(default=None, ge=1, le=100)

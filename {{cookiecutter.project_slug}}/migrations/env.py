@@ -1,19 +1,29 @@
 """How Alembic reaches the database: the service's own settings, one connection, one lock."""
 
 import asyncio
+import logging
 
 from alembic import context
 from sqlalchemy import Connection, func, pool, select
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from app.engine import database_url
 from app.models import Model
 from app.settings import Settings, load_settings
 
+log = logging.getLogger("alembic.runtime.migration")
+
 # Any constant will do; the same for everybody who migrates this database.
 ADVISORY_LOCK = 4_207_718_113
 # Replicas that start together wait this long for the one that works.
 LOCK_WAIT_SECONDS = 300
+# A statement that waits for a table's lock makes everybody queue behind it, readers too: give up
+# before the service's requests do (15 s), let them pass, and try again. Default: wait for ever.
+TABLE_LOCK_MILLISECONDS = 2000
+TABLE_LOCK_TRIES = 10
+TABLE_LOCK_PAUSE_SECONDS = 3
+LOCK_NOT_AVAILABLE = "55P03"
 
 
 def run_migrations(connection: Connection) -> None:
@@ -21,6 +31,8 @@ def run_migrations(connection: Connection) -> None:
         connection=connection,
         target_metadata=Model.metadata,
         compare_server_default=True,
+        # Locks are held for one revision, and a second try begins where the first one stopped.
+        transaction_per_migration=True,
     )
     with context.begin_transaction():
         context.run_migrations()
@@ -31,12 +43,30 @@ async def migrate(settings: Settings) -> None:
     engine = create_async_engine(
         database_url(settings),
         poolclass=pool.NullPool,
-        connect_args={"server_settings": {"application_name": "migrate"}},
+        connect_args={
+            "server_settings": {
+                "application_name": "migrate",
+                "lock_timeout": str(TABLE_LOCK_MILLISECONDS),
+            }
+        },
     )
     async with engine.connect() as guard, engine.connect() as connection:
         await wait_for_lock(await guard.execution_options(isolation_level="AUTOCOMMIT"))
-        await connection.run_sync(run_migrations)
+        await run_until_tables_are_free(connection)
     await engine.dispose()
+
+
+async def run_until_tables_are_free(connection: AsyncConnection) -> None:
+    for tries_left in reversed(range(TABLE_LOCK_TRIES)):
+        try:
+            await connection.run_sync(run_migrations)
+            return
+        except DBAPIError as error:
+            if getattr(error.orig, "sqlstate", None) != LOCK_NOT_AVAILABLE or not tries_left:
+                raise
+            log.warning("A table is in use; %d more tries.", tries_left)
+        await connection.rollback()
+        await asyncio.sleep(TABLE_LOCK_PAUSE_SECONDS)
 
 
 async def wait_for_lock(guard: AsyncConnection) -> None:
@@ -49,4 +79,14 @@ async def wait_for_lock(guard: AsyncConnection) -> None:
             await asyncio.sleep(0.2)
 
 
-asyncio.run(migrate(context.config.attributes.get("settings") or load_settings()))
+def write_sql() -> None:
+    """For `alembic upgrade head --sql`: what a person or a linter reads before it is run."""
+    context.configure(dialect_name="postgresql", transaction_per_migration=True, literal_binds=True)
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+if context.is_offline_mode():
+    write_sql()
+else:
+    asyncio.run(migrate(context.config.attributes.get("settings") or load_settings()))

@@ -1,16 +1,19 @@
 """Migrations: each goes up, down and up again, agrees with the models, and runs once."""
 
+import asyncio
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import make_url
+from sqlalchemy import NullPool, make_url, text
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from app.settings import Settings
 from tests.conftest import execute
@@ -57,3 +60,54 @@ def test_one_works_and_all_succeed_when_four_migrate_at_once(
     logs = [process.communicate(timeout=60)[0] for process in processes]
     assert [process.returncode for process in processes] == [0] * 4
     assert sum("Running upgrade" in log for log in logs) == 1
+
+
+def test_migrations_block_nobody_for_long(alembic_config: Config, tmp_path: Path) -> None:
+    """What is an exception says so in the migration: `-- squawk-ignore RULE`, and why."""
+    with (tmp_path / "migrations.sql").open("w") as file:
+        config = Config(alembic_config.config_file_name, output_buffer=file)
+        command.upgrade(config, "head", sql=True)
+    linter = [Path(sys.executable).with_name("squawk"), tmp_path / "migrations.sql"]
+    checked = subprocess.run(linter, capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout
+
+
+async def manage(url: str, settings: Settings, *arguments: str) -> asyncio.subprocess.Process:
+    secret = settings.secret_key.get_secret_value()
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        "from app.cli import main; main()",
+        *arguments,
+        env=os.environ | {"DATABASE_URL": url, "SECRET_KEY": secret},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+
+
+async def test_check_fails_when_a_migration_is_missing(
+    settings: Settings, empty_database: str, config: Config
+) -> None:
+    before = await manage(empty_database, settings, "migrate", "--check")
+    said, _ = await before.communicate()
+    assert before.returncode == 1
+    assert said.decode().endswith("not at the newest revision: run `manage migrate`.\n")
+    await asyncio.to_thread(command.upgrade, config, "head")
+    after = await manage(empty_database, settings, "migrate", "--check")
+    await after.communicate()
+    assert after.returncode == 0
+
+
+async def test_migration_tries_again_when_a_table_is_in_use(
+    settings: Settings, empty_database: str, config: Config
+) -> None:
+    await asyncio.to_thread(command.upgrade, config, "head")
+    engine = create_async_engine(empty_database, poolclass=NullPool)
+    async with engine.begin() as connection:
+        await connection.execute(text("LOCK TABLE alembic_version IN ACCESS EXCLUSIVE MODE"))
+        process = await manage(empty_database, settings, "migrate")
+        assert process.stdout
+        while b"A table is in use" not in (line := await process.stdout.readline()):
+            assert line, "it ended instead"
+    await process.communicate()
+    assert process.returncode == 0

@@ -1,0 +1,147 @@
+"""The image is really built and run, on a base made from Debian packages, without a registry."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.system.database import running_postgres
+from tests.system.image import Buildah, Container, Image, inspect
+
+ADDED_BYTES_MAX = 100_000_000
+STOPPED_WITHIN_SECONDS = 40  # stop_grace_period in deploy/compose
+REVISION = "0123abc"
+
+
+@pytest.fixture(scope="module")
+def project(default_bake: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("image") / default_bake.name
+    return Path(shutil.copytree(default_bake, folder))
+
+
+@pytest.fixture(scope="module")
+def buildah(
+    require: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Buildah]:
+    if os.geteuid() != 0:
+        pytest.skip("only root can build an image without a container engine")
+    buildah = Buildah(require("buildah"), tmp_path_factory.mktemp("buildah") / "storage")
+    yield buildah
+    buildah("rm", "--all")
+    buildah("rmi", "--all", "--force")
+
+
+@pytest.fixture(scope="module")
+def image(project: Path, buildah: Buildah, require: Callable[[str], str]) -> Image:
+    base = buildah.make_base(require("debootstrap"), project / "Dockerfile")
+    tag = buildah.build(project, "--build-arg", f"GIT_REVISION={REVISION}")
+    return inspect(buildah, tag, base)
+
+
+@pytest.fixture(scope="module")
+def secrets(project: Path, uv: str) -> Iterator[Path]:
+    """A folder such as an engine mounts, with the address of a database for these tests."""
+    folder = project.with_name("secrets")
+    folder.mkdir()
+    (folder / "secret_key").write_text("0123456789abcdefghijklmnopqrstuvwxyz")
+    with running_postgres(project, uv) as url:
+        (folder / "database_url").write_text(url)
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def migrated(image: Image, secrets: Path) -> str:
+    log = secrets.with_name("migrate.log")
+    assert image.start(secrets, log, "manage", "migrate").end() == 0, log.read_text()
+    return log.read_text()
+
+
+@pytest.fixture(scope="module")
+def container(image: Image, secrets: Path, migrated: str) -> Iterator[Container]:
+    settings = {"APP_PORT": free_port(), "WEB_CONCURRENCY": "1"}
+    log = secrets.with_name("gunicorn.log")
+    container = image.start(secrets, log, *image.list_of("Cmd"), **settings)
+    try:
+        container.wait_until_ready()
+        yield container
+    finally:
+        container.process.kill()
+        container.process.wait()
+
+
+def free_port() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return str(listener.getsockname()[1])
+
+
+def test_image_adds_at_most_100_mb(
+    image: Image, record_property: Callable[[str, object], None]
+) -> None:
+    added = sum(path.lstat().st_size for path in image.added_files().values())
+    record_property("image: MB on top of its base", added // 1_000_000)
+    assert added <= ADDED_BYTES_MAX
+
+
+def test_image_holds_packages_and_what_the_service_reads(image: Image) -> None:
+    places = {"/".join(name.split("/")[:2]) for name in image.added_files()}
+    # useradd keeps backups of what it changes in /etc.
+    assert {place for place in places if not place.startswith("etc/")} == {
+        "opt/venv",
+        "srv/alembic.ini",
+        "srv/gunicorn.conf.py",
+        "srv/migrations",
+    }
+
+
+def test_image_brings_the_bytecode_of_all_modules(image: Image) -> None:
+    names = set(image.added_files())
+    modules = [name for name in names if "/site-packages/app/" in name and name.endswith(".py")]
+    assert len(modules) > 20
+    for name in modules:
+        folder, _, stem = name.removesuffix(".py").rpartition("/")
+        assert any(other.startswith(f"{folder}/__pycache__/{stem}.") for other in names), name
+
+
+def test_image_holds_no_secret(image: Image, project: Path) -> None:
+    lines = (project / ".env").read_text().splitlines()
+    [secret] = [line.partition("=")[2].encode() for line in lines if line.startswith("SECRET_KEY=")]
+    assert len(secret) > 30
+    assert secret.decode() not in json.dumps(image.config)
+    for name, path in image.added_files().items():
+        assert path.is_symlink() or secret not in path.read_bytes(), name
+
+
+def test_image_migrates_the_database(migrated: str) -> None:
+    assert "Running upgrade" in migrated
+    assert "newest revision" in migrated
+
+
+def test_image_answers_as_user_10001_when_its_root_is_read_only(container: Container) -> None:
+    status = Path(f"/proc/{container.first_process()}/status").read_text()
+    assert "Uid:\t10001\t10001\t10001\t10001" in status
+    assert f'"git_revision":"{REVISION}"' in container.get("/version")[1]
+    assert container.get("/docs")[0] == 404  # ENVIRONMENT=production
+
+
+def test_health_check_passes_only_when_the_service_answers(
+    image: Image, container: Container, secrets: Path, tmp_path: Path
+) -> None:
+    check = image.config["Healthcheck"]
+    assert isinstance(check, dict)
+    for port, code in ((container.port, 0), (free_port(), 1)):
+        done = image.start(secrets, tmp_path / port, *check["Test"][1:], APP_PORT=port)
+        assert done.end() == code
+
+
+def test_image_stops_in_order_when_told_so(container: Container) -> None:
+    began = time.monotonic()
+    os.kill(container.first_process(), signal.SIGTERM)
+    assert container.end() == 0
+    assert time.monotonic() - began < STOPPED_WITHIN_SECONDS
+    assert "Application shutdown complete" in container.log.read_text()

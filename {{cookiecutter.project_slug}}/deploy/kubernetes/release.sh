@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Releases to a cluster: migrations first, then the rollout, and back when it does not come up.
+# Usage: deploy/kubernetes/release.sh staging|production
+set -euo pipefail
+cd "$(dirname "$0")"
+
+overlay=${1:-}
+[ -n "$overlay" ] && [ -f "$overlay/kustomization.yaml" ] || {
+    echo "Say where to: $0 staging or $0 production." >&2
+    exit 2
+}
+namespace=$(sed -n 's/^namespace: //p' "$overlay/kustomization.yaml")
+web=app.kubernetes.io/component=web
+
+# A finished Job cannot be changed, only replaced.
+kubectl delete job migrate --namespace "$namespace" --ignore-not-found
+kubectl apply --kustomize "$overlay" --selector "app.kubernetes.io/component!=web"
+is() { kubectl wait job/migrate --namespace "$namespace" --for "condition=$1" --timeout "$2" 2>/dev/null; }
+until is complete 10s; do
+    if is failed 1s; then
+        kubectl logs job/migrate --namespace "$namespace" --tail 50 >&2
+        echo "The migration failed; nothing was rolled out." >&2
+        exit 1
+    fi
+done
+
+kubectl apply --kustomize "$overlay" --selector "$web"
+if ! kubectl rollout status deployment/service --namespace "$namespace" --timeout 300s; then
+    kubectl rollout undo deployment/service --namespace "$namespace"
+    echo "The new version did not come up; the one before serves again." >&2
+    exit 1
+fi

@@ -1,0 +1,127 @@
+"""DATABASE_PGBOUNCER with a real PgBouncer: more clients than connections, in transaction mode."""
+
+import asyncio
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import closing, suppress
+
+import pytest
+from fastapi import FastAPI
+from httpx2 import AsyncClient
+from sqlalchemy import make_url, text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.database import Database
+from app.engine import create_engine
+from app.lifespan import build_state
+from app.settings import Settings
+from tests.conftest import PASSWORD, connect
+
+# Fewer connections than clients, so that a client meets another one with each transaction.
+CONFIGURATION = """
+[databases]
+* = host={host} port={port} {login}
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {listen_port}
+unix_socket_dir =
+auth_type = any
+pool_mode = transaction
+default_pool_size = 2
+"""
+CLIENTS = 20
+
+
+def find_binary() -> str:
+    found = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
+    if found is None:
+        reason = "pgbouncer is not installed"
+        if os.environ.get("REQUIRE_SYSTEM") == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return found
+
+
+@pytest.fixture(scope="module")
+def pgbouncer_url(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    binary, folder = find_binary(), tmp_path_factory.mktemp("pgbouncer")
+    url = make_url(database_url)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    login = f"user={url.username}" + (f" password={url.password}" if url.password else "")
+    configuration = CONFIGURATION.format(
+        host=url.host, port=url.port, login=login, listen_port=port
+    )
+    (folder / "pgbouncer.ini").write_text(configuration)
+    # It refuses to run as root.
+    user = ["--user", "nobody"] if os.geteuid() == 0 else []
+    process = subprocess.Popen([binary, "--quiet", *user, str(folder / "pgbouncer.ini")])
+    try:
+        wait_for(port)
+        address = url.set(host="127.0.0.1", port=port, password=None)
+        yield address.render_as_string(hide_password=False)
+    finally:
+        process.terminate()
+        process.wait(timeout=10)
+
+
+def wait_for(port: int) -> None:
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        with suppress(OSError), closing(socket.create_connection(("127.0.0.1", port))):
+            return
+        time.sleep(0.05)
+
+
+@pytest.fixture
+async def engine_behind_pgbouncer(
+    engine: AsyncEngine, settings: Settings, pgbouncer_url: str
+) -> AsyncIterator[AsyncEngine]:
+    changes = {"database_url": pgbouncer_url, "database_pgbouncer": True}
+    behind = create_engine(Settings.model_validate({**settings.model_dump(), **changes}))
+    yield behind
+    await behind.dispose()
+    async with engine.begin() as connection:
+        await connection.execute(text("TRUNCATE app_user CASCADE"))
+
+
+async def use(client: AsyncClient, number: int) -> list[int]:
+    """One person's way through the service; the status of every answer."""
+    email = f"person{number}@example.com"
+    credentials = {"username": email, "password": PASSWORD}
+    answers = [
+        await client.post("/api/v1/users", json={"email": email, "password": PASSWORD}),
+        await client.post("/api/v1/auth/token", data=credentials),
+    ]
+    token = answers[-1].json()["access_token"]
+    headers = {"Authorization": f"Bearer {token}"}
+    for title in ("one", "two"):
+        answers.append(await client.post("/api/v1/items", json={"title": title}, headers=headers))
+    item = answers[-1].headers["location"]
+    answers.append(await client.get("/api/v1/items", headers=headers))
+    assert [found["title"] for found in answers[-1].json()["items"]] == ["two", "one"]
+    answers.append(await client.patch(item, json={"title": "three"}, headers=headers))
+    answers.append(await client.get(item, headers=headers))
+    assert answers[-1].json()["title"] == "three"
+    answers.append(await client.delete(item, headers=headers))
+    return [answer.status_code for answer in answers]
+
+
+async def test_everybody_is_served_when_connections_are_shared(
+    app: FastAPI, settings: Settings, engine_behind_pgbouncer: AsyncEngine
+) -> None:
+    database = Database(engine_behind_pgbouncer, slots=5, wait_seconds=10)
+    async with connect(app, build_state(settings, database)) as client:
+        ways = await asyncio.gather(*(use(client, number) for number in range(CLIENTS)))
+    assert ways == [[201, 200, 201, 201, 200, 200, 200, 204]] * CLIENTS
+
+
+async def test_no_statement_stays_prepared(engine_behind_pgbouncer: AsyncEngine) -> None:
+    async with engine_behind_pgbouncer.connect() as connection:
+        await connection.execute(text("SELECT 1"))
+        left = await connection.scalar(text("SELECT count(*) FROM pg_prepared_statements"))
+    assert left == 0
