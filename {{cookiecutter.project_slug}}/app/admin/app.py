@@ -3,18 +3,22 @@
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import new_class
+from typing import cast
 
 from fastapi import FastAPI, Request
 from fastapi.responses import RedirectResponse
 from sqladmin import Admin
+from sqladmin.authentication import login_required
 from starlette.middleware import Middleware
 from starlette.responses import Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from app.admin import repository
 from app.admin.authentication import AdminAuthentication
 from app.admin.database import session_maker
 from app.admin.middleware import SECURITY_HEADERS, GuardMiddleware
+from app.admin.rows import database_of
 from app.admin.views import VIEWS
 from app.settings import Settings
 
@@ -27,8 +31,23 @@ _POST_ONLY = ("action-", "logout")
 _UNUSED = ("import", "export", "file_download", "file_preview")
 
 
+class ServiceAdmin(Admin):
+    """sqladmin, with a home page that says how the service is."""
+
+    @login_required
+    async def index(self, request: Request) -> Response:
+        database, settings = database_of(request), cast("Settings", request.state.settings)
+        context = {
+            "settings": settings,
+            "figures": await repository.get_figures(database, settings.service_name),
+            "entries": await repository.list_newest_entries(database),
+            "rows_counted_max": repository.ROWS_COUNTED_MAX,
+        }
+        return await self.templates.TemplateResponse(request, "sqladmin/index.html", context)
+
+
 def mount_admin(app: FastAPI, settings: Settings) -> None:
-    admin = Admin(
+    admin = ServiceAdmin(
         app,
         session_maker=session_maker(),
         title=settings.service_name,

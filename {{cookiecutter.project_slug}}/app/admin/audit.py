@@ -13,7 +13,7 @@ from starlette.requests import Request
 from app.admin.models import AuditEntry
 from app.database import Model
 
-# Whoever may read the log must not learn what admits to the service.
+# Whoever may read rows must not learn what admits to the service.
 _SECRET_COLUMN = re.compile("password|secret|token|hash|key")
 
 
@@ -63,7 +63,11 @@ def entry(
 def columns_of(row: Model) -> dict[str, object]:
     """All but the secret ones."""
     names = inspect(row).mapper.column_attrs.keys()
-    return {name: getattr(row, name) for name in names if not _SECRET_COLUMN.search(name)}
+    return {name: getattr(row, name) for name in names if not is_secret(name)}
+
+
+def is_secret(column: str) -> bool:
+    return _SECRET_COLUMN.search(column) is not None
 
 
 def _changes(row: Model) -> tuple[dict[str, object], dict[str, object]]:

@@ -7,6 +7,7 @@ from uuid import UUID
 from sqladmin.authentication import AuthenticationBackend
 from starlette.datastructures import FormData
 from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
 
 from app.accounts import repository as accounts
 from app.accounts.passwords import Passwords
@@ -62,12 +63,19 @@ class AdminAuthentication(AuthenticationBackend):
         request.session.clear()
         return False
 
-    async def authenticate(self, request: Request) -> bool:
+    async def authenticate(self, request: Request) -> Response | bool:
         caller = await _caller(request)
         if caller is None or not caller.is_admin:
-            return False
+            return _refusal(request)
         request.state.actor = actor_of(request, caller.id, caller.email)
         return True
+
+
+def _refusal(request: Request) -> Response | bool:
+    # A script would follow the redirect and take the login page for its answer; it shows this.
+    if request.headers.get("x-requested-with") == "XMLHttpRequest":
+        return PlainTextResponse("Your session has ended: log in again.", 401)
+    return False
 
 
 async def _caller(request: Request) -> Caller | None:

@@ -16,6 +16,8 @@ from app.items.schemas import Description, Title
 
 Value = TypeVar("Value")
 
+_WIDE = {"class": "form-control"}
+
 
 def _conforms_to(schema: TypeAdapter[Value]) -> Callable[[Form, Field], None]:
     """What the schema of the API would accept; the field becomes what it would make of it."""
@@ -29,12 +31,20 @@ def _conforms_to(schema: TypeAdapter[Value]) -> Callable[[Form, Field], None]:
     return check
 
 
+_EMAIL = _conforms_to(TypeAdapter(Email))
+_FULL_NAME = _conforms_to(TypeAdapter(FullName))
+_TITLE = _conforms_to(TypeAdapter(Title))
+_DESCRIPTION = _conforms_to(TypeAdapter(Description))
+
+
 class UserForm(Form):
-    email = StringField("Email", [InputRequired(), _conforms_to(TypeAdapter(Email))])
-    full_name = StringField("Full name", [Optional(), _conforms_to(TypeAdapter(FullName))])
-    is_admin = BooleanField("Admin")
+    email = StringField("Email", [InputRequired(), _EMAIL], render_kw=_WIDE)
+    full_name = StringField("Full name", [Optional(), _FULL_NAME], render_kw=_WIDE)
+    is_admin = BooleanField("Admin", render_kw={"class": "form-check-input mt-2"})
 
 
 class ItemForm(Form):
-    title = StringField("Title", [InputRequired(), _conforms_to(TypeAdapter(Title))])
-    description = TextAreaField("Description", [Optional(), _conforms_to(TypeAdapter(Description))])
+    title = StringField("Title", [InputRequired(), _TITLE], render_kw=_WIDE)
+    description = TextAreaField(
+        "Description", [Optional(), _DESCRIPTION], render_kw=_WIDE | {"rows": "8"}
+    )

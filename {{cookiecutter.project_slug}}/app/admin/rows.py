@@ -9,12 +9,11 @@ from sqladmin.pagination import Pagination
 from sqlalchemy import Select
 from starlette.requests import Request
 
-from app.admin import repository, service
+from app.admin import audit, repository, service
 from app.admin.audit import Actor
 from app.admin.formatters import FORMATTERS
 from app.database import Database, Model
 from app.errors import AppError, NotFoundError
-
 
 Rows = Select[*tuple[object, ...]]
 
@@ -32,8 +31,17 @@ class AuditedView(ModelView):
     can_delete = False
     can_export = False
     page_size = 25
+    rows_counted_max = repository.ROWS_COUNTED_MAX
     column_default_sort = ("id", True)
     column_type_formatters = FORMATTERS
+
+    async def count(self, request: Request, stmt: Rows | None = None) -> int:
+        if stmt is not None:
+            stmt = repository.count_at_most(stmt, self.rows_counted_max)
+        return await super().count(request, stmt)
+
+    def get_details_columns(self) -> list[str]:
+        return [name for name in super().get_details_columns() if not audit.is_secret(name)]
 
     async def insert_model(self, request: Request, data: dict[str, object]) -> Model:
         row = self.model(**data)
@@ -70,6 +78,9 @@ class OwnedView(AuditedView):
         async with database_of(request).transaction() as session:
             request.state.emails = await repository.list_emails(session, owner_ids)
         return page
+
+    def search_placeholder(self) -> str:
+        return f"{super().search_placeholder()}, email"
 
     def search_query(self, stmt: Rows, term: str) -> Rows:
         if "@" in term:

@@ -33,8 +33,8 @@ class UserView(AuditedView, model=User):
     icon = "fa-solid fa-user"
     can_edit = True
     column_list = [User.email, User.full_name, User.is_admin, User.disabled_at, User.created_at]
-    column_details_exclude_list = [User.password_hash]
     column_labels = {
+        User.id: "Id",
         User.email: "Email",
         User.full_name: "Full name",
         User.is_admin: "Admin",
@@ -55,22 +55,12 @@ class UserView(AuditedView, model=User):
             raise RefusedError("You cannot take away your own admin rights.")
         return await super().update_model(request, pk, data)
 
-    @action("disable", "Disable", "Disable these users and end their sessions?")
-    async def disable(self, request: Request) -> RedirectResponse:
+    # sqladmin shows actions from the last to the first.
+    @action("revoke-admin", "Revoke admin", "Take the rights of an admin from these users?")
+    async def revoke_admin(self, request: Request) -> RedirectResponse:
         user_ids = await selected_ids(request)
-        await service.disable_users(database_of(request), actor_of(request), user_ids)
-        return self._redirect(request, user_ids)
-
-    @action("enable", "Enable", "Enable these users?")
-    async def enable(self, request: Request) -> RedirectResponse:
-        user_ids = await selected_ids(request)
-        await service.enable_users(database_of(request), actor_of(request), user_ids)
-        return self._redirect(request, user_ids)
-
-    @action("end-sessions", "End sessions", "End all sessions of these users?")
-    async def end_sessions(self, request: Request) -> RedirectResponse:
-        user_ids = await selected_ids(request)
-        await service.end_sessions(database_of(request), actor_of(request), user_ids)
+        database, actor = database_of(request), actor_of(request)
+        await service.set_admins(database, actor, user_ids, is_admin=False)
         return self._redirect(request, user_ids)
 
     @action("make-admin", "Make admin", "Give these users the rights of an admin?")
@@ -80,11 +70,22 @@ class UserView(AuditedView, model=User):
         await service.set_admins(database, actor, user_ids, is_admin=True)
         return self._redirect(request, user_ids)
 
-    @action("revoke-admin", "Revoke admin", "Take the rights of an admin from these users?")
-    async def revoke_admin(self, request: Request) -> RedirectResponse:
+    @action("end-sessions", "End sessions", "End all sessions of these users?")
+    async def end_sessions(self, request: Request) -> RedirectResponse:
         user_ids = await selected_ids(request)
-        database, actor = database_of(request), actor_of(request)
-        await service.set_admins(database, actor, user_ids, is_admin=False)
+        await service.end_sessions(database_of(request), actor_of(request), user_ids)
+        return self._redirect(request, user_ids)
+
+    @action("enable", "Enable", "Enable these users?")
+    async def enable(self, request: Request) -> RedirectResponse:
+        user_ids = await selected_ids(request)
+        await service.enable_users(database_of(request), actor_of(request), user_ids)
+        return self._redirect(request, user_ids)
+
+    @action("disable", "Disable", "Disable these users and end their sessions?")
+    async def disable(self, request: Request) -> RedirectResponse:
+        user_ids = await selected_ids(request)
+        await service.disable_users(database_of(request), actor_of(request), user_ids)
         return self._redirect(request, user_ids)
 
     def _redirect(self, request: Request, user_ids: Sequence[UUID]) -> RedirectResponse:
@@ -102,6 +103,7 @@ class ItemView(OwnedView, model=Item):
     owner_column = "owner_id"
     column_list = [Item.title, Item.owner_id, Item.created_at, Item.updated_at]
     column_labels = {
+        Item.id: "Id",
         Item.title: "Title",
         Item.description: "Description",
         Item.owner_id: "Owner",
@@ -121,11 +123,11 @@ class SessionView(OwnedView, model=Session):
     owner_column = "user_id"
     column_list = [Session.user_id, Session.created_at, Session.expires_at]
     column_labels = {
+        Session.id: "Id",
         Session.user_id: "User",
         Session.created_at: "Started",
         Session.expires_at: "Ends",
     }
-    # Found by the email of the user.
     column_searchable_list = [Session.id]
     column_formatters = {Session.user_id: link_to_user}
     column_formatters_detail = {Session.user_id: link_to_user}
@@ -144,7 +146,9 @@ class AuditView(AuditedView, model=AuditEntry):
         AuditEntry.client_address,
     ]
     column_labels = {
+        AuditEntry.id: "Id",
         AuditEntry.created_at: "When",
+        AuditEntry.actor_id: "Id of who",
         AuditEntry.actor_email: "Who",
         AuditEntry.action: "What",
         AuditEntry.subject: "Table",

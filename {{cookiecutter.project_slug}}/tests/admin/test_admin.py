@@ -1,6 +1,7 @@
 """The admin app: who gets in, what it never shows, what it refuses, what it writes down."""
 
 from html.parser import HTMLParser
+from typing import cast
 from uuid import UUID
 
 import pytest
@@ -11,7 +12,10 @@ from sqlalchemy.exc import DBAPIError
 
 from app.accounts import service as accounts
 from app.accounts.schemas import UserCreate
+from app.admin import service
+from app.admin.audit import Actor
 from app.admin.models import AuditEntry
+from app.items.models import Item
 from app.lifespan import State
 from app.main import create_app
 from app.settings import Settings
@@ -50,11 +54,14 @@ async def act(admin: AsyncClient, action: str, user_id: UUID) -> Response:
     return await admin.post(path, data={"pks": str(user_id)}, headers=OWN_ORIGIN)
 
 
-async def entries(state: State) -> list[tuple[object, ...]]:
+Entry = tuple[str, str, dict[str, object] | None, dict[str, object] | None]
+
+
+async def entries(state: State) -> list[Entry]:
     columns = (AuditEntry.actor_email, AuditEntry.action, AuditEntry.before, AuditEntry.after)
     async with state["database"].transaction() as session:
         rows = await session.execute(select(*columns).order_by(AuditEntry.id))
-        return [tuple(row) for row in rows]
+        return [cast("Entry", tuple(row)) for row in rows]
 
 
 async def test_login_sets_a_strict_cookie(client: AsyncClient, admin_id: UUID) -> None:
@@ -334,3 +341,68 @@ async def test_two_apps_share_nothing(app: FastAPI, settings: Settings, state: S
 
 def _cookie(cookies: dict[str, str]) -> dict[str, str]:
     return {"Cookie": "; ".join(f"{name}={value}" for name, value in cookies.items())}
+
+
+async def test_home_shows_figures_and_newest_changes(
+    admin: AsyncClient, user: SignedInUser
+) -> None:
+    await act(admin, "disable", user.id)
+    page = (await admin.get("/admin/")).text
+    for text_on_it in ("Active sessions", "0003", "disable", ADMIN_EMAIL):
+        assert text_on_it in page
+
+
+async def test_list_of_owned_rows_reads_no_row_twice(
+    admin: AsyncClient, state: State, user: SignedInUser, statements: list[str]
+) -> None:
+    for title in ("one", "two", "three"):
+        await admin.post("/api/v1/items", json={"title": title}, headers=user.headers)
+    statements.clear()
+    page = (await admin.get("/admin/item/list")).text
+    assert page.count(user.email) == 3
+    # The caller, the count, the rows, the emails of their owners.
+    assert len([sql for sql in statements if sql.startswith("SELECT")]) == 4
+
+
+async def test_owned_rows_are_found_by_email(
+    admin: AsyncClient, user: SignedInUser, stranger: SignedInUser
+) -> None:
+    for owner in (user, stranger):
+        await admin.post("/api/v1/items", json={"title": "a"}, headers=owner.headers)
+    page = (await admin.get(f"/admin/item/list?search={user.email}")).text
+    assert user.email in page
+    assert stranger.email not in page
+
+
+async def test_deleted_item_is_gone_and_written_down(
+    admin: AsyncClient, state: State, user: SignedInUser
+) -> None:
+    created = await admin.post("/api/v1/items", json={"title": "a"}, headers=user.headers)
+    item_id = created.json()["id"]
+    await admin.delete(f"/admin/item/delete?pks={item_id}", headers=OWN_ORIGIN)
+    assert (await admin.get(f"/admin/item/details/{item_id}")).status_code == 404
+    _, action, before, after = (await entries(state))[-1]
+    assert (action, before and before["title"], after) == ("delete", "a", None)
+
+
+async def test_refused_change_is_not_written_down(
+    admin: AsyncClient, state: State, user: SignedInUser, stranger: SignedInUser
+) -> None:
+    form = {"email": stranger.email, "save": "Save"}
+    response = await admin.post(f"/admin/user/edit/{user.id}", data=form, headers=OWN_ORIGIN)
+    assert (response.status_code, "already" in response.text) == (400, True)
+    assert len(await entries(state)) == 1
+
+
+async def test_script_is_told_when_the_session_has_ended(client: AsyncClient) -> None:
+    headers = OWN_ORIGIN | {"X-Requested-With": "XMLHttpRequest"}
+    response = await client.delete("/admin/item/delete?pks=1", headers=headers)
+    assert (response.status_code, response.text[:4]) == (401, "Your")
+
+
+async def test_row_is_written_down_when_it_is_created(state: State, user: SignedInUser) -> None:
+    actor = Actor(user.id, user.email, "127.0.0.1", "request")
+    row = Item(owner_id=user.id, title="new")
+    await service.add_row(state["database"], actor, row)
+    _, action, before, after = (await entries(state))[-1]
+    assert (action, before, after and after["title"]) == ("create", None, "new")
