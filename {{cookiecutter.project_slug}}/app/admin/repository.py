@@ -142,3 +142,10 @@ async def list_emails(session: AsyncSession, user_ids: Sequence[UUID]) -> dict[U
 
 def of_user(rows: Rows, owner: InstrumentedAttribute[UUID], email: str) -> Rows:
     return rows.where(owner.in_(select(User.id).where(User.email == email)))
+
+
+def of_actor_or_subject(entries: Rows, term: str) -> Rows:
+    try:
+        return entries.where(AuditEntry.subject_id == UUID(term))
+    except ValueError:
+        return entries.where(AuditEntry.actor_email == term)

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse
 
 from app.accounts.models import Session, User
-from app.admin import service
+from app.admin import repository, service
 from app.admin.formatters import link_to_user
 from app.admin.forms import ItemForm, UserForm
 from app.admin.models import AuditEntry
@@ -19,6 +19,7 @@ from app.admin.rows import (
     AuditedView,
     OwnedView,
     RefusedError,
+    Rows,
     actor_of,
     database_of,
     selected_ids,
@@ -159,6 +160,10 @@ class AuditView(AuditedView, model=AuditEntry):
         AuditEntry.request_id: "Request",
     }
     column_searchable_list = [AuditEntry.actor_email, AuditEntry.subject_id]
+
+    def search_query(self, stmt: Rows, term: str) -> Rows:
+        """By an email, or by the id of a row: both are whole, so both use an index."""
+        return repository.of_actor_or_subject(stmt, term.strip().lower())
 
 
 VIEWS = (UserView, ItemView, SessionView, AuditView)

@@ -406,3 +406,12 @@ async def test_row_is_written_down_when_it_is_created(state: State, user: Signed
     await service.add_row(state["database"], actor, row)
     _, action, before, after = (await entries(state))[-1]
     assert (action, before, after and after["title"]) == ("create", None, "new")
+
+
+@pytest.mark.parametrize(("term", "count"), [("{id}", 1), (ADMIN_EMAIL, 2), ("nobody", 0)])
+async def test_entries_are_found_by_whom_and_by_row(
+    admin: AsyncClient, user: SignedInUser, term: str, count: int
+) -> None:
+    await act(admin, "disable", user.id)
+    page = await admin.get("/admin/audit-entry/list", params={"search": term.format(id=user.id)})
+    assert page.text.count("select-box") == count
