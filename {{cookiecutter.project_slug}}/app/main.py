@@ -7,6 +7,7 @@ from fastapi import FastAPI
 
 from app import health
 from app.accounts import router as accounts
+from app.admin.app import mount_admin
 from app.deadline import DeadlineMiddleware
 from app.errors import ProblemDocumentingFastAPI, add_error_handlers, problem_responses
 from app.items import router as items
@@ -21,12 +22,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app = ProblemDocumentingFastAPI(
         title=settings.service_name,
         version=settings.service_version,
-        root_path=settings.root_path,
         docs_url="/docs" if docs else None,
         redoc_url="/redoc" if docs else None,
         openapi_url="/openapi.json" if docs else None,
         lifespan=build_lifespan(settings),
     )
+    # The argument of this name is deprecated, because servers can set it; gunicorn cannot.
+    app.root_path = settings.root_path
     add_error_handlers(app)
     app.include_router(health.router)
     # One level of routers: each one more costs 30 us for every request.
@@ -34,6 +36,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.include_router(
             router, prefix="/api/v1", responses=problem_responses(413, 422, 503, 504)
         )
+    if settings.admin_enabled:
+        mount_admin(app, settings)
     # The last one added is the first to see a request.
     app.add_middleware(BodyLimitMiddleware, max_body_bytes=settings.max_body_bytes)
     app.add_middleware(DeadlineMiddleware, seconds=settings.request_deadline_seconds)

@@ -174,7 +174,9 @@ async def client(app: FastAPI, state: State) -> AsyncIterator[AsyncClient]:
 
 
 @asynccontextmanager
-async def connect(app: FastAPI, state: State) -> AsyncIterator[AsyncClient]:
+async def connect(
+    app: FastAPI, state: State, base_url: str = "http://service"
+) -> AsyncIterator[AsyncClient]:
     """A client whose requests find `state`, as they would find it after the lifespan."""
 
     async def with_state(scope: Scope, receive: Receive, send: Send) -> None:
@@ -182,7 +184,7 @@ async def connect(app: FastAPI, state: State) -> AsyncIterator[AsyncClient]:
         await app({**scope, "state": shared}, receive, send)
 
     transport = ASGITransport(with_state, raise_app_exceptions=False)
-    async with AsyncClient(transport=transport, base_url="http://service") as client:
+    async with AsyncClient(transport=transport, base_url=base_url) as client:
         yield client
 
 

@@ -21,7 +21,8 @@ FLOORS = (
     ("accounts", "server", "health"),
     ("cli",),
     ("items", "lifespan"),
-    ("admin", "models"),
+    ("admin",),
+    ("models",),
     ("main",),
 )
 FLOOR_OF = {package: floor for floor, packages in enumerate(FLOORS) for package in packages}

@@ -1,0 +1,105 @@
+"""Who may enter: the cookie names a session, which is looked up for every request."""
+
+import hmac
+from typing import cast
+from uuid import UUID
+
+from sqladmin.authentication import AuthenticationBackend
+from starlette.datastructures import FormData
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
+from app.accounts import repository as accounts
+from app.accounts.passwords import Passwords
+from app.accounts.repository import Caller
+from app.admin import service
+from app.admin.audit import actor_of
+from app.database import Database
+from app.settings import Settings
+
+_COOKIE = "admin_session"
+
+
+class AdminAuthentication(AuthenticationBackend):
+    """The cookie holds two ids, signed; what they are worth is decided by the database."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(
+            secret_key=_cookie_key(settings),
+            session_cookie=_COOKIE,
+            # From the login on; using it does not prolong it. Default: 14 days.
+            max_age=settings.admin_session_seconds,
+            path=f"{settings.root_path}/admin",
+            # Links from other sites arrive without it. Default: lax.
+            same_site="strict",
+            # Over plain HTTP, as in development, a Secure cookie would not come back.
+            # Default: False.
+            https_only=settings.environment == "production",
+        )
+        self._session_seconds = settings.admin_session_seconds
+
+    async def login(self, request: Request) -> bool:
+        database, passwords = _database(request), cast("Passwords", request.state.passwords)
+        form = await request.form()
+        email, password = _text(form, "username").strip().lower(), _text(form, "password")
+        credentials = await service.check_password(database, passwords, email, password)
+        if credentials is None:
+            return False
+        actor = actor_of(request, credentials.user_id, email)
+        session_id = await service.start_session(
+            database, actor, self._session_seconds, _id(request, "session_id")
+        )
+        if session_id is None:
+            return False
+        request.session.clear()
+        request.session.update(session_id=str(session_id), user_id=str(actor.id))
+        return True
+
+    async def logout(self, request: Request) -> bool:
+        caller = await _caller(request)
+        if caller is not None:
+            actor = actor_of(request, caller.id, caller.email)
+            await service.end_session(_database(request), actor, caller.session_id)
+        request.session.clear()
+        return False
+
+    async def authenticate(self, request: Request) -> Response | bool:
+        caller = await _caller(request)
+        if caller is None or not caller.is_admin:
+            return _refusal(request)
+        request.state.actor = actor_of(request, caller.id, caller.email)
+        return True
+
+
+def _refusal(request: Request) -> Response | bool:
+    # A script would follow the redirect and take the login page for its answer; it shows this.
+    if request.headers.get("x-requested-with") == "XMLHttpRequest":
+        return PlainTextResponse("Your session has ended: log in again.", 401)
+    return False
+
+
+async def _caller(request: Request) -> Caller | None:
+    session_id, user_id = _id(request, "session_id"), _id(request, "user_id")
+    if session_id is None or user_id is None:
+        return None
+    return await accounts.get_caller(_database(request), session_id, user_id)
+
+
+def _cookie_key(settings: Settings) -> str:
+    """Of its own, so that nothing signed for another purpose is ever taken for a cookie."""
+    secret = settings.secret_key.get_secret_value().encode()
+    return hmac.digest(secret, b"admin session cookie", "sha256").hex()
+
+
+def _database(request: Request) -> Database:
+    return cast("Database", request.state.database)
+
+
+def _id(request: Request, name: str) -> UUID | None:
+    value = request.session.get(name)
+    return UUID(value) if value else None
+
+
+def _text(form: FormData, name: str) -> str:
+    value = form.get(name)
+    return value if isinstance(value, str) else ""

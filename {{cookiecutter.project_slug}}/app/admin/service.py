@@ -1,0 +1,142 @@
+"""What admins do; every change is one transaction together with its audit entry."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.accounts import repository as accounts
+from app.accounts.models import Session
+from app.accounts.passwords import Passwords
+from app.accounts.repository import Credentials
+from app.admin import audit, repository
+from app.admin.audit import Actor
+from app.admin.repository import Row
+from app.database import Database
+from app.errors import ConflictError, NotFoundError
+
+
+async def check_password(
+    database: Database, passwords: Passwords, email: str, password: str
+) -> Credentials | None:
+    """In the same queue and the same time as the logins of the API."""
+    credentials = await accounts.get_credentials(database, email)
+    known_hash = credentials.password_hash if credentials else None
+    matches, _ = await passwords.verify(password, known_hash)
+    return credentials if matches else None
+
+
+async def start_session(
+    database: Database, actor: Actor, session_seconds: int, replaced: UUID | None
+) -> UUID | None:
+    """A new one for each login; None if this user is no admin."""
+    expires_at = datetime.now(UTC) + timedelta(seconds=session_seconds)
+    async with database.transaction() as session:
+        user = await accounts.get_user(session, actor.id)
+        if user is None or not user.is_admin:
+            return None
+        if replaced is not None:
+            await accounts.delete_session(session, replaced)
+        login = Session(user_id=user.id, expires_at=expires_at)
+        await repository.add_row(session, login)
+        session.add(audit.entry(actor, "log in", login))
+    return login.id
+
+
+async def end_session(database: Database, actor: Actor, session_id: UUID) -> None:
+    async with database.transaction() as session:
+        login = await repository.get_row(session, Session, session_id)
+        if login is not None:
+            session.add(audit.entry(actor, "log out", login))
+            await repository.delete_row(session, login)
+
+
+async def add_row(database: Database, actor: Actor, row: Row) -> Row:
+    async with _transaction(database) as session:
+        await repository.add_row(session, row)
+        session.add(audit.entry(actor, "create", row, after=audit.columns_of(row)))
+    return row
+
+
+async def change_row(
+    database: Database,
+    actor: Actor,
+    table: type[Row],
+    row_id: UUID,
+    values: Mapping[str, object],
+) -> Row:
+    async with _transaction(database) as session:
+        row = await _existing(session, table, row_id)
+        for name, value in values.items():
+            setattr(row, name, value)
+        audit.record_change(session, actor, "change", row)
+    return row
+
+
+async def delete_row(database: Database, actor: Actor, table: type[Row], row_id: UUID) -> None:
+    async with database.transaction() as session:
+        row = await _existing(session, table, row_id)
+        session.add(audit.entry(actor, "delete", row, before=audit.columns_of(row)))
+        await repository.delete_row(session, row)
+
+
+async def disable_users(database: Database, actor: Actor, user_ids: Sequence[UUID]) -> None:
+    """They are out at once: without their sessions their tokens are worth nothing."""
+    _refuse_own(actor, user_ids, "You cannot disable yourself.")
+    async with database.transaction() as session:
+        for user in await repository.list_users_for_update(session, user_ids):
+            user.disabled_at = user.disabled_at or datetime.now(UTC)
+            audit.record_change(session, actor, "disable", user)
+            await repository.delete_sessions(session, user.id)
+
+
+async def enable_users(database: Database, actor: Actor, user_ids: Sequence[UUID]) -> None:
+    async with database.transaction() as session:
+        for user in await repository.list_users_for_update(session, user_ids):
+            user.disabled_at = None
+            audit.record_change(session, actor, "enable", user)
+
+
+async def end_sessions(database: Database, actor: Actor, user_ids: Sequence[UUID]) -> None:
+    async with database.transaction() as session:
+        for user in await repository.list_users_for_update(session, user_ids):
+            ended = await repository.delete_sessions(session, user.id)
+            before = {"session_ids": ended}
+            session.add(audit.entry(actor, "end sessions", user, before=before))
+
+
+async def set_admins(
+    database: Database, actor: Actor, user_ids: Sequence[UUID], *, is_admin: bool
+) -> None:
+    if not is_admin:
+        _refuse_own(actor, user_ids, "You cannot take away your own admin rights.")
+    async with database.transaction() as session:
+        for user in await repository.list_users_for_update(session, user_ids):
+            user.is_admin = is_admin
+            action = "make admin" if is_admin else "revoke admin"
+            audit.record_change(session, actor, action, user)
+
+
+def _refuse_own(actor: Actor, user_ids: Sequence[UUID], sentence: str) -> None:
+    # So that there is always an admin left who can undo it.
+    if actor.id in user_ids:
+        raise ConflictError(sentence)
+
+
+@asynccontextmanager
+async def _transaction(database: Database) -> AsyncIterator[AsyncSession]:
+    try:
+        async with database.transaction() as session:
+            yield session
+    except IntegrityError as error:
+        raise ConflictError("Another row has one of these values already.") from error
+
+
+async def _existing(session: AsyncSession, table: type[Row], row_id: UUID) -> Row:
+    row = await repository.get_row(session, table, row_id)
+    if row is None:
+        raise NotFoundError("This row does not exist any more.")
+    return row

@@ -1,0 +1,417 @@
+"""The admin app: who gets in, what it never shows, what it refuses, what it writes down."""
+
+from html.parser import HTMLParser
+from typing import cast
+from uuid import UUID
+
+import pytest
+from fastapi import FastAPI
+from httpx2 import AsyncClient, Response
+from sqlalchemy import select, text
+from sqlalchemy.exc import DBAPIError
+
+from app.accounts import service as accounts
+from app.accounts.schemas import UserCreate
+from app.admin import service
+from app.admin.audit import Actor
+from app.admin.models import AuditEntry
+from app.items.models import Item
+from app.lifespan import State
+from app.main import create_app
+from app.settings import Settings
+from tests.conftest import PASSWORD, SignedInUser, connect
+
+OWN_ORIGIN = {"Origin": "http://service"}
+ADMIN_EMAIL = "root@example.com"
+
+
+async def add_admin(state: State, email: str = ADMIN_EMAIL) -> UUID:
+    body = UserCreate.model_validate({"email": email, "password": PASSWORD})
+    database, passwords = state["database"], state["passwords"]
+    return (await accounts.register_user(database, passwords, body, is_admin=True)).id
+
+
+async def log_in(
+    client: AsyncClient, email: str = ADMIN_EMAIL, password: str = PASSWORD
+) -> Response:
+    form = {"username": email, "password": password}
+    return await client.post("/admin/login", data=form, headers=OWN_ORIGIN)
+
+
+@pytest.fixture
+async def admin_id(state: State) -> UUID:
+    return await add_admin(state)
+
+
+@pytest.fixture
+async def admin(client: AsyncClient, admin_id: UUID) -> AsyncClient:
+    assert (await log_in(client)).headers["location"] == "http://service/admin/"
+    return client
+
+
+async def act(admin: AsyncClient, action: str, user_id: UUID) -> Response:
+    path = f"/admin/user/action/{action}"
+    return await admin.post(path, data={"pks": str(user_id)}, headers=OWN_ORIGIN)
+
+
+Entry = tuple[str, str, dict[str, object] | None, dict[str, object] | None]
+
+
+async def entries(state: State) -> list[Entry]:
+    columns = (AuditEntry.actor_email, AuditEntry.action, AuditEntry.before, AuditEntry.after)
+    async with state["database"].transaction() as session:
+        rows = await session.execute(select(*columns).order_by(AuditEntry.id))
+        return [cast("Entry", tuple(row)) for row in rows]
+
+
+async def test_login_sets_a_strict_cookie(client: AsyncClient, admin_id: UUID) -> None:
+    cookie = (await log_in(client)).headers["set-cookie"].lower()
+    for attribute in ("httponly", "samesite=strict", "path=/admin", "max-age=3600"):
+        assert attribute in cookie
+
+
+async def test_cookie_is_secure_in_production(
+    settings: Settings, state: State, admin_id: UUID
+) -> None:
+    app = create_app(settings.model_copy(update={"environment": "production"}))
+    async with connect(app, state) as client:
+        assert "; secure" in (await log_in(client)).headers["set-cookie"].lower()
+
+
+@pytest.mark.parametrize(
+    ("email", "password"), [(ADMIN_EMAIL, "wrong"), ("nobody@example.com", PASSWORD)]
+)
+async def test_login_is_refused_when_email_or_password_is_wrong(
+    client: AsyncClient, admin_id: UUID, email: str, password: str
+) -> None:
+    response = await log_in(client, email, password)
+    assert response.status_code == 400
+    assert "set-cookie" not in response.headers
+
+
+async def test_login_is_refused_when_user_is_no_admin(
+    client: AsyncClient, user: SignedInUser
+) -> None:
+    assert (await log_in(client, user.email)).status_code == 400
+
+
+@pytest.mark.parametrize("page", ["", "user/list", "item/list", "session/list", "audit-entry/list"])
+async def test_page_leads_to_login_when_not_logged_in(client: AsyncClient, page: str) -> None:
+    response = await client.get(f"/admin/{page}")
+    assert response.headers["location"] == "http://service/admin/login"
+
+
+@pytest.mark.parametrize("page", ["", "user/list", "item/list", "session/list", "audit-entry/list"])
+async def test_page_opens_for_an_admin(admin: AsyncClient, page: str) -> None:
+    response = await admin.get(f"/admin/{page}")
+    assert response.status_code == 200
+    assert ADMIN_EMAIL in response.text
+
+
+@pytest.mark.parametrize("change", ["disabled_at = now()", "is_admin = false"])
+async def test_admin_is_out_at_once_when_rights_end(
+    admin: AsyncClient, state: State, change: str
+) -> None:
+    async with state["database"].transaction() as session:
+        await session.execute(text(f"UPDATE app_user SET {change}"))  # noqa: S608
+    assert (await admin.get("/admin/user/list")).status_code == 302
+
+
+async def test_stolen_cookie_is_worthless_after_logout(admin: AsyncClient) -> None:
+    stolen = dict(admin.cookies)
+    await admin.post("/admin/logout", headers=OWN_ORIGIN)
+    admin.cookies = stolen
+    assert (await admin.get("/admin/")).status_code == 302
+
+
+async def test_login_renews_the_session(admin: AsyncClient) -> None:
+    before = dict(admin.cookies)
+    await log_in(admin)
+    admin.cookies = before
+    assert (await admin.get("/admin/")).status_code == 302
+
+
+async def test_cookie_is_refused_when_it_was_changed(admin: AsyncClient) -> None:
+    cookie = admin.cookies["admin_session"]
+    admin.cookies = {"admin_session": f"x{cookie[1:]}"}
+    assert (await admin.get("/admin/")).status_code == 302
+
+
+async def test_cookie_works_in_another_worker(
+    admin: AsyncClient, settings: Settings, state: State
+) -> None:
+    async with connect(create_app(settings), state) as other:
+        other.cookies = dict(admin.cookies)
+        assert (await other.get("/admin/")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Origin": "null"},
+        {"Origin": "http://evil.example"},
+        {"Origin": "https://service"},
+        {"Sec-Fetch-Site": "cross-site", "Origin": "http://service"},
+        {"Sec-Fetch-Site": "same-site"},
+    ],
+)
+@pytest.mark.parametrize("path", ["login", "logout", "user/action/disable", "item/delete"])
+async def test_foreign_request_is_forbidden(
+    admin: AsyncClient, path: str, headers: dict[str, str]
+) -> None:
+    method = "DELETE" if path.endswith("delete") else "POST"
+    response = await admin.request(method, f"/admin/{path}", headers=headers)
+    assert response.status_code == 403
+
+
+@pytest.mark.parametrize("path", ["user/action/disable?pks={id}", "logout"])
+async def test_link_cannot_change_anything(admin: AsyncClient, admin_id: UUID, path: str) -> None:
+    assert (await admin.get(f"/admin/{path}".format(id=admin_id))).status_code == 405
+
+
+@pytest.mark.parametrize("page", ["login", "user/list", "nothing/list", "statics/js/main.js"])
+async def test_every_answer_forbids_foreign_content(admin: AsyncClient, page: str) -> None:
+    headers = (await admin.get(f"/admin/{page}")).headers
+    assert "script-src 'self';" in headers["content-security-policy"]
+    assert "unsafe" not in headers["content-security-policy"]
+    assert headers["x-frame-options"] == "DENY"
+    assert ("no-store" in headers["cache-control"]) is not page.startswith("statics")
+
+
+class ScriptParser(HTMLParser):
+    """Finds what the Content-Security-Policy would refuse."""
+
+    found: list[str]
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        names = [name for name, _ in attributes]
+        if tag == "style" or (tag == "script" and "src" not in names):
+            self.found.append(tag)
+        self.found += [name for name in names if name == "style" or name.startswith("on")]
+
+
+@pytest.mark.parametrize("page", ["", "user/list", "user/details/{id}", "user/edit/{id}"])
+async def test_page_has_no_inline_script_or_style_or_hash(
+    admin: AsyncClient, admin_id: UUID, page: str
+) -> None:
+    response = await admin.get(f"/admin/{page}".format(id=admin_id))
+    parser = ScriptParser()
+    parser.found = []
+    parser.feed(response.text)
+    assert (response.status_code, parser.found) == (200, [])
+    assert "argon2" not in response.text
+    assert "password" not in response.text.lower()
+
+
+async def test_password_hash_cannot_be_edited(
+    admin: AsyncClient, state: State, user: SignedInUser
+) -> None:
+    form = {"email": user.email, "password_hash": "x", "full_name": "Ada", "save": "Save"}
+    await admin.post(f"/admin/user/edit/{user.id}", data=form, headers=OWN_ORIGIN)
+    async with state["database"].transaction() as session:
+        query = text("SELECT full_name, password_hash FROM app_user WHERE email = :email")
+        name, password_hash = (await session.execute(query, {"email": user.email})).one()
+    assert name == "Ada"
+    assert password_hash.startswith("$argon2id$")
+
+
+async def test_disabled_user_is_out_at_once(
+    admin: AsyncClient, state: State, user: SignedInUser
+) -> None:
+    response = await act(admin, "disable", user.id)
+    assert response.headers["location"].endswith(f"/admin/user/details/{user.id}")
+    assert (await admin.get("/api/v1/users/me", headers=user.headers)).status_code == 401
+
+
+async def test_sessions_end_when_an_admin_ends_them(
+    admin: AsyncClient, state: State, user: SignedInUser
+) -> None:
+    await act(admin, "end-sessions", user.id)
+    assert (await admin.get("/api/v1/users/me", headers=user.headers)).status_code == 401
+
+
+@pytest.mark.parametrize("action", ["disable", "revoke-admin"])
+async def test_admin_cannot_lock_herself_out(
+    admin: AsyncClient, admin_id: UUID, action: str
+) -> None:
+    assert (await act(admin, action, admin_id)).status_code == 409
+    assert (await admin.get("/admin/")).status_code == 200
+
+
+async def test_form_is_shown_again_when_a_value_is_not_valid(
+    admin: AsyncClient, user: SignedInUser
+) -> None:
+    form = {"email": "not an address", "save": "Save"}
+    response = await admin.post(f"/admin/user/edit/{user.id}", data=form, headers=OWN_ORIGIN)
+    assert response.status_code == 400
+    assert "valid email address" in response.text
+
+
+@pytest.mark.parametrize("page", ["details", "edit"])
+@pytest.mark.parametrize("row_id", ["garbage", "019a0000-0000-7000-8000-000000000000"])
+async def test_page_is_not_found_when_row_is_unknown(
+    admin: AsyncClient, page: str, row_id: str
+) -> None:
+    assert (await admin.get(f"/admin/user/{page}/{row_id}")).status_code == 404
+
+
+async def test_users_are_found_by_email(admin: AsyncClient, user: SignedInUser) -> None:
+    found = (await admin.get("/admin/user/list?search=ADA@")).text
+    assert user.email in found
+    assert f'title="{ADMIN_EMAIL}"' in found
+    assert found.count(ADMIN_EMAIL) == 2  # the name of who is logged in, and its title
+
+
+async def test_users_are_filtered_when_disabled(
+    admin: AsyncClient, user: SignedInUser, stranger: SignedInUser
+) -> None:
+    await act(admin, "disable", user.id)
+    found = (await admin.get("/admin/user/list?disabled=true")).text
+    assert user.email in found
+    assert stranger.email not in found
+
+
+async def test_change_is_written_down_with_before_and_after(
+    admin: AsyncClient, state: State, user: SignedInUser
+) -> None:
+    await act(admin, "make-admin", user.id)
+    assert (await entries(state))[1:] == [
+        (ADMIN_EMAIL, "make admin", {"is_admin": False}, {"is_admin": True})
+    ]
+
+
+async def test_login_is_written_down(admin: AsyncClient, state: State) -> None:
+    assert [entry[:2] for entry in await entries(state)] == [(ADMIN_EMAIL, "log in")]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["UPDATE audit_entry SET action = ''", "DELETE FROM audit_entry", "TRUNCATE audit_entry"],
+)
+async def test_audit_log_only_grows(state: State, statement: str) -> None:
+    with pytest.raises(DBAPIError, match="can only grow"):
+        async with state["database"].transaction() as session:
+            await session.execute(text(statement))
+
+
+async def test_admin_is_not_found_when_switched_off(settings: Settings, state: State) -> None:
+    app = create_app(settings.model_copy(update={"admin_enabled": False}))
+    async with connect(app, state) as client:
+        for path in ("/admin", "/admin/", "/admin/login", "/admin/user/list"):
+            assert (await client.get(path)).status_code == 404
+
+
+@pytest.mark.parametrize("prefix", ["/shop", ""])
+async def test_links_keep_scheme_and_prefix_behind_a_proxy(
+    settings: Settings, state: State, admin_id: UUID, prefix: str
+) -> None:
+    """Whether the proxy cuts off ROOT_PATH or not."""
+    app = create_app(settings.model_copy(update={"root_path": "/shop"}))
+    async with connect(app, state, base_url="https://service") as client:
+        form = {"username": ADMIN_EMAIL, "password": PASSWORD}
+        headers = {"Origin": "https://service"}
+        response = await client.post(f"{prefix}/admin/login", data=form, headers=headers)
+        assert response.headers["location"] == "https://service/shop/admin/"
+        cookies = {"admin_session": response.cookies["admin_session"]}
+        page = await client.get(f"{prefix}/admin/user/list", headers=_cookie(cookies))
+    assert page.status_code == 200
+    assert "http://" not in page.text
+    assert page.text.count("https://service/") == page.text.count("https://service/shop/admin/") > 5
+
+
+async def test_unknown_error_is_a_page_without_details(
+    admin: AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_arguments: object) -> None:
+        raise RuntimeError("the secret is 42")
+
+    monkeypatch.setattr("app.admin.service.enable_users", fail)
+    response = await act(admin, "enable", UUID(int=0))
+    assert response.status_code == 500
+    assert "the secret" not in response.text
+    assert "no-store" in response.headers["cache-control"]
+
+
+async def test_two_apps_share_nothing(app: FastAPI, settings: Settings, state: State) -> None:
+    create_app(settings.model_copy(update={"service_name": "another"}))
+    async with connect(app, state) as client:
+        assert "another" not in (await client.get("/admin/login")).text
+
+
+def _cookie(cookies: dict[str, str]) -> dict[str, str]:
+    return {"Cookie": "; ".join(f"{name}={value}" for name, value in cookies.items())}
+
+
+async def test_home_shows_figures_and_newest_changes(
+    admin: AsyncClient, user: SignedInUser
+) -> None:
+    await act(admin, "disable", user.id)
+    page = (await admin.get("/admin/")).text
+    for text_on_it in ("Active sessions", "0003", "disable", ADMIN_EMAIL):
+        assert text_on_it in page
+
+
+async def test_list_of_owned_rows_reads_no_row_twice(
+    admin: AsyncClient, state: State, user: SignedInUser, statements: list[str]
+) -> None:
+    for title in ("one", "two", "three"):
+        await admin.post("/api/v1/items", json={"title": title}, headers=user.headers)
+    statements.clear()
+    page = (await admin.get("/admin/item/list")).text
+    assert page.count(user.email) == 3
+    # The caller, the count, the rows, the emails of their owners.
+    assert len([sql for sql in statements if sql.startswith("SELECT")]) == 4
+
+
+async def test_owned_rows_are_found_by_email(
+    admin: AsyncClient, user: SignedInUser, stranger: SignedInUser
+) -> None:
+    for owner in (user, stranger):
+        await admin.post("/api/v1/items", json={"title": "a"}, headers=owner.headers)
+    page = (await admin.get(f"/admin/item/list?search={user.email}")).text
+    assert user.email in page
+    assert stranger.email not in page
+
+
+async def test_deleted_item_is_gone_and_written_down(
+    admin: AsyncClient, state: State, user: SignedInUser
+) -> None:
+    created = await admin.post("/api/v1/items", json={"title": "a"}, headers=user.headers)
+    item_id = created.json()["id"]
+    await admin.delete(f"/admin/item/delete?pks={item_id}", headers=OWN_ORIGIN)
+    assert (await admin.get(f"/admin/item/details/{item_id}")).status_code == 404
+    _, action, before, after = (await entries(state))[-1]
+    assert (action, before and before["title"], after) == ("delete", "a", None)
+
+
+async def test_refused_change_is_not_written_down(
+    admin: AsyncClient, state: State, user: SignedInUser, stranger: SignedInUser
+) -> None:
+    form = {"email": stranger.email, "save": "Save"}
+    response = await admin.post(f"/admin/user/edit/{user.id}", data=form, headers=OWN_ORIGIN)
+    assert (response.status_code, "already" in response.text) == (400, True)
+    assert len(await entries(state)) == 1
+
+
+async def test_script_is_told_when_the_session_has_ended(client: AsyncClient) -> None:
+    headers = OWN_ORIGIN | {"X-Requested-With": "XMLHttpRequest"}
+    response = await client.delete("/admin/item/delete?pks=1", headers=headers)
+    assert (response.status_code, response.text[:4]) == (401, "Your")
+
+
+async def test_row_is_written_down_when_it_is_created(state: State, user: SignedInUser) -> None:
+    actor = Actor(user.id, user.email, "127.0.0.1", "request")
+    row = Item(owner_id=user.id, title="new")
+    await service.add_row(state["database"], actor, row)
+    _, action, before, after = (await entries(state))[-1]
+    assert (action, before, after and after["title"]) == ("create", None, "new")
+
+
+@pytest.mark.parametrize(("term", "count"), [("{id}", 1), (ADMIN_EMAIL, 2), ("nobody", 0)])
+async def test_entries_are_found_by_whom_and_by_row(
+    admin: AsyncClient, user: SignedInUser, term: str, count: int
+) -> None:
+    await act(admin, "disable", user.id)
+    page = await admin.get("/admin/audit-entry/list", params={"search": term.format(id=user.id)})
+    assert page.text.count("select-box") == count
