@@ -12,7 +12,7 @@ from alembic.config import Config
 from dotenv import dotenv_values
 from pydantic import ValidationError
 
-from app.accounts import service
+from app.accounts import commands, service
 from app.accounts.passwords import Passwords
 from app.accounts.schemas import UserCreate
 from app.database import Database
@@ -25,6 +25,9 @@ from app.settings import describe, load_settings
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """Manage this service."""
+
+
+main.add_command(commands.keys)
 
 
 @main.command()

@@ -28,6 +28,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     add_error_handlers(app)
     app.include_router(health.router)
+    app.include_router(accounts.well_known)
     app.include_router(_api())
     # The last one added is the first to see a request.
     app.add_middleware(BodyLimitMiddleware, max_body_bytes=settings.max_body_bytes)

@@ -8,7 +8,9 @@ from typing import Annotated, Literal, Self, cast
 
 from fastapi import Depends, Request
 from pydantic import (
+    AfterValidator,
     Field,
+    Json,
     PostgresDsn,
     SecretStr,
     UrlConstraints,
@@ -16,6 +18,8 @@ from pydantic import (
     model_validator,
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from app.keys import SigningKey, refuse_twins
 
 # 32 bytes is the floor RFC 7518 (3.2) sets for HS256 keys.
 SECRET_KEY_BYTES_MIN = 32
@@ -27,6 +31,7 @@ DatabaseUrl = Annotated[
     PostgresDsn,
     UrlConstraints(allowed_schemes=["postgres", "postgresql", "postgresql+asyncpg"]),
 ]
+KeyRing = Annotated[tuple[SigningKey, ...], Field(min_length=1), AfterValidator(refuse_twins)]
 
 
 class Settings(BaseSettings):
@@ -49,6 +54,8 @@ class Settings(BaseSettings):
 
     # Secrets
     secret_key: SecretStr = Field(min_length=SECRET_KEY_BYTES_MIN)
+    # None: SECRET_KEY signs the access tokens. `manage keys rotate` writes a ring.
+    jwt_keys: Json[KeyRing] | None = None
 
     # Database
     database_url: DatabaseUrl
@@ -106,6 +113,10 @@ class Settings(BaseSettings):
         if self.environment == "production" and _is_weak(secret):
             raise ValueError("SECRET_KEY is a placeholder: set 48 random bytes in production")
         return self
+
+    @property
+    def token_key_ring(self) -> tuple[SigningKey, ...]:
+        return self.jwt_keys or (SigningKey(kid="secret-key", key=self.secret_key),)
 
     @property
     def docs_are_on(self) -> bool:

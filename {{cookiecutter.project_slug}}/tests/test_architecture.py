@@ -15,6 +15,7 @@ MODULES = {
 }
 # From the ground up: a module may import from its own floor's packages or from floors below.
 FLOORS = (
+    ("keys",),
     ("settings", "errors", "schemas"),
     ("logs", "engine", "pagination", "middleware"),
     ("database",),

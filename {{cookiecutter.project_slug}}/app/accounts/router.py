@@ -8,6 +8,7 @@ from fastapi.security import OAuth2PasswordRequestForm
 from app.accounts import service
 from app.accounts.dependencies import CallerDep, PasswordsDep, TokenKeysDep
 from app.accounts.schemas import (
+    KeySet,
     PasswordChange,
     RefreshRequest,
     TokenPair,
@@ -15,11 +16,13 @@ from app.accounts.schemas import (
     UserOut,
     UserUpdate,
 )
+from app.accounts.tokens import public_keys
 from app.database import DatabaseDep
 from app.errors import problem_responses
 
 auth = APIRouter(prefix="/auth", tags=["auth"])
 users = APIRouter(prefix="/users", tags=["users"])
+well_known = APIRouter(prefix="/.well-known", tags=["auth"])
 
 
 async def forbid_caching(response: Response) -> None:
@@ -96,3 +99,11 @@ async def change_password(
 ) -> None:
     """Change the caller's password; all other sessions end."""
     await service.change_password(database, passwords, caller, body)
+
+
+@well_known.get("/jwks.json")
+async def read_key_set(keys: TokenKeysDep, response: Response) -> KeySet:
+    """The public keys of access tokens (RFC 7517); none when a shared secret signs."""
+    # As long as others may keep a key that was taken out of the ring.
+    response.headers["Cache-Control"] = "public, max-age=300"
+    return KeySet(keys=list(public_keys(keys)))

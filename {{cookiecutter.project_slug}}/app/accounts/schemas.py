@@ -1,5 +1,6 @@
 """Request and response bodies of the accounts."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
@@ -49,3 +50,7 @@ class TokenPair(ResponseBody):
     refresh_token: str
     token_type: Literal["bearer"] = "bearer"  # noqa: S105 (a name, not a secret)
     expires_in: int = Field(description="Seconds until the access token ends.")
+
+
+class KeySet(ResponseBody):
+    keys: list[Mapping[str, str]]

@@ -174,3 +174,7 @@ async def test_password_change_is_refused_when_the_current_one_is_wrong(
     body = {"current_password": "wrong", "new_password": "another good one"}
     response = await client.put("/api/v1/users/me/password", json=body, headers=user.headers)
     assert response.status_code == 403
+
+
+async def test_key_set_is_empty_when_a_shared_secret_signs(client: AsyncClient) -> None:
+    assert (await client.get("/.well-known/jwks.json")).json() == {"keys": []}

@@ -34,8 +34,9 @@ def claims(settings: Settings) -> dict[str, object]:
 
 
 def sign(settings: Settings, claims: dict[str, object], **header: str) -> str:
-    secret = settings.secret_key.get_secret_value()
-    return jws.sign(claims, secret, headers=header, algorithm="HS256")
+    key = settings.token_key_ring[0]
+    header = {"kid": key.kid} | header
+    return jws.sign(claims, key.key.get_secret_value(), headers=header, algorithm="HS256")
 
 
 def test_token_names_user_and_session(keys: TokenKeys) -> None:
