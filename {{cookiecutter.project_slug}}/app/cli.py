@@ -28,6 +28,7 @@ def main() -> None:
 
 
 main.add_command(commands.keys)
+main.add_command(commands.purge)
 
 
 @main.command()

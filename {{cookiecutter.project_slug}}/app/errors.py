@@ -60,12 +60,30 @@ class ForbiddenError(AppError):
     status = HTTPStatus.FORBIDDEN
 
 
+class InsufficientScopeError(ForbiddenError):
+    """RFC 6750, 3.1: the token is good, but not for this."""
+
+    def __init__(self, scopes: str) -> None:
+        challenge = f'Bearer error="insufficient_scope", scope="{scopes}"'
+        detail = f"The access token lacks the scope {scopes}."
+        super().__init__(detail, {"WWW-Authenticate": challenge})
+
+
 class ContentTooLargeError(AppError):
     status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
 
 
 class InvalidInputError(AppError):
     status = HTTPStatus.UNPROCESSABLE_ENTITY
+
+
+class TooManyRequestsError(AppError):
+    """This client asks too often, as opposed to a service that is busy."""
+
+    status = HTTPStatus.TOO_MANY_REQUESTS
+
+    def __init__(self, detail: str, retry_after_seconds: int) -> None:
+        super().__init__(detail, {"Retry-After": str(retry_after_seconds)})
 
 
 class UnavailableError(AppError):
@@ -104,17 +122,6 @@ def problem_responses(*statuses: int) -> dict[int | str, dict[str, object]]:
         }
         for status in statuses
     }
-
-
-class ProblemDocumentingFastAPI(FastAPI):
-    """FastAPI, with the schema that `problem_responses` refers to in its OpenAPI document."""
-
-    def openapi(self) -> dict[str, object]:
-        document = super().openapi()
-        problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
-        schemas = document.setdefault("components", {}).setdefault("schemas", {})
-        schemas |= problem.pop("$defs") | {"Problem": problem}
-        return document
 
 
 def _request_id(request: Request) -> str | None:

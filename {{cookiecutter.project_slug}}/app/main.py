@@ -7,25 +7,28 @@ from fastapi import APIRouter, FastAPI
 
 from app import health
 from app.accounts import router as accounts
-from app.errors import ProblemDocumentingFastAPI, add_error_handlers, problem_responses
+from app.accounts.email_links import router as email_links
+from app.errors import add_error_handlers, problem_responses
 from app.items import router as items
 from app.lifespan import build_lifespan
 from app.middleware import BodyLimitMiddleware, RequestMiddleware
+from app.openapi import DocumentedFastAPI
 from app.settings import Settings, load_settings
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
     settings = settings or load_settings()
     docs = settings.docs_are_on
-    app = ProblemDocumentingFastAPI(
+    app = DocumentedFastAPI(
         title=settings.service_name,
         version=settings.service_version,
-        root_path=settings.root_path,
         docs_url="/docs" if docs else None,
         redoc_url="/redoc" if docs else None,
         openapi_url="/openapi.json" if docs else None,
         lifespan=build_lifespan(settings),
     )
+    # As an argument it is deprecated; the server cannot know it, for gunicorn has no such setting.
+    app.root_path = settings.root_path
     add_error_handlers(app)
     app.include_router(health.router)
     app.include_router(accounts.well_known)
@@ -38,7 +41,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 def _api() -> APIRouter:
     api = APIRouter(prefix="/api/v1", responses=problem_responses(413, 422, 503))
-    for router in (accounts.auth, accounts.users, items.router):
+    for router in (accounts.auth, email_links.router, accounts.users, items.router):
         api.include_router(router)
     return api
 

@@ -17,8 +17,9 @@ MODULES = {
 FLOORS = (
     ("keys",),
     ("settings", "errors", "schemas"),
-    ("logs", "engine", "pagination", "middleware"),
+    ("logs", "engine", "openapi", "pagination", "middleware", "mail"),
     ("database",),
+    ("throttling",),
     ("accounts", "server", "health"),
     ("cli",),
     ("items", "lifespan"),

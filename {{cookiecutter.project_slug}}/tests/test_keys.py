@@ -52,14 +52,16 @@ def test_token_of_each_key_is_accepted_when_all_are_in_the_ring(
 ) -> None:
     everywhere = build_token_keys(with_ring(settings, ring))
     alone = build_token_keys(with_ring(settings, [ring[place]]))
-    token = issue_access_token(alone, USER_ID, SESSION_ID)
+    token = issue_access_token(alone, USER_ID, SESSION_ID, "account")
     assert read_access_token(everywhere, token).sub == USER_ID
 
 
 def test_token_is_refused_when_its_key_has_left_the_ring(
     settings: Settings, ring: list[SigningKey]
 ) -> None:
-    token = issue_access_token(build_token_keys(with_ring(settings, ring)), USER_ID, SESSION_ID)
+    token = issue_access_token(
+        build_token_keys(with_ring(settings, ring)), USER_ID, SESSION_ID, "account"
+    )
     with pytest.raises(UnauthorizedError):
         read_access_token(build_token_keys(with_ring(settings, ring[1:])), token)
 

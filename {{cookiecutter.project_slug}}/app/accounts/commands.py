@@ -1,15 +1,23 @@
-"""`manage keys`: what operators do with the keys of the accounts; `app.cli` adds it."""
+"""`manage keys` and `manage purge`: what operators do with the accounts; `app.cli` adds them."""
 
+import asyncio
 import os
 from pathlib import Path
 
 import click
 from dotenv import set_key
 
+from app.accounts import sessions
+from app.database import Database
+from app.engine import create_engine
+from app.errors import AppError
 from app.keys import Algorithm, SigningKey, dump_keys, generate_key
 from app.settings import load_settings
 
 Ring = tuple[SigningKey, ...]
+
+# A transaction that deletes more keeps its locks for too long.
+_ROWS_PER_TRANSACTION = 1000
 
 
 @click.group()
@@ -80,3 +88,33 @@ def _write(ring: Ring, path: Path | None) -> None:
     with os.fdopen(descriptor, "w") as file:
         file.write(dump_keys(ring) + "\n")
     new.replace(path)
+
+
+@click.command()
+def purge() -> None:
+    """Delete sessions, email tokens and counted attempts that have expired; for a nightly timer."""
+    try:
+        deleted = asyncio.run(_purge())
+    except AppError as error:
+        raise click.ClickException(str(error.detail)) from error
+    click.echo(f"{deleted} expired rows deleted.")
+
+
+async def _purge() -> int:
+    settings = load_settings()
+    engine = create_engine(settings)
+    database = Database(engine, 1, settings.database_pool_wait_seconds)
+    try:
+        return await purge_all(database)
+    finally:
+        await engine.dispose()
+
+
+async def purge_all(database: Database) -> int:
+    total = 0
+    while True:
+        async with database.transaction() as session:
+            deleted = await sessions.purge(session, _ROWS_PER_TRANSACTION)
+        if not deleted:
+            return total
+        total += deleted

@@ -1,4 +1,4 @@
-"""Access tokens (JWT) and refresh tokens (opaque); the only file that imports jose."""
+"""Access tokens (JWT) and opaque ones for refreshes and emails; the only file with jose."""
 
 import base64
 import hashlib
@@ -41,6 +41,7 @@ class AccessClaims(BaseModel):
     iat: int
     exp: int
     typ: Literal["access"]
+    scope: str
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def public_keys(keys: TokenKeys) -> Sequence[Mapping[str, str]]:
     ]
 
 
-def issue_access_token(keys: TokenKeys, user_id: UUID, session_id: UUID) -> str:
+def issue_access_token(keys: TokenKeys, user_id: UUID, session_id: UUID, scope: str) -> str:
     now = int(time.time())
     claims = AccessClaims(
         iss=keys.issuer,
@@ -114,6 +115,7 @@ def issue_access_token(keys: TokenKeys, user_id: UUID, session_id: UUID) -> str:
         iat=now,
         exp=now + keys.access_token_seconds,
         typ="access",
+        scope=scope,
     )
     key = keys.signing
     payload = claims.model_dump(mode="json")
@@ -164,10 +166,10 @@ def _invalid() -> UnauthorizedError:
     return UnauthorizedError("The access token is not valid.")
 
 
-def new_refresh_token() -> str:
-    """256 random bits; only `hash_refresh_token` of it is stored."""
+def new_opaque_token() -> str:
+    """256 random bits, for refreshes and emails; only `hash_opaque_token` of it is stored."""
     return secrets.token_urlsafe(32)
 
 
-def hash_refresh_token(token: str) -> bytes:
+def hash_opaque_token(token: str) -> bytes:
     return hashlib.sha256(token.encode()).digest()

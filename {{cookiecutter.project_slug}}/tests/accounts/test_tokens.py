@@ -30,6 +30,7 @@ def claims(settings: Settings) -> dict[str, object]:
         "iat": now,
         "exp": now + 60,
         "typ": "access",
+        "scope": "account",
     }
 
 
@@ -40,8 +41,8 @@ def sign(settings: Settings, claims: dict[str, object], **header: str) -> str:
 
 
 def test_token_names_user_and_session(keys: TokenKeys) -> None:
-    claims = read_access_token(keys, issue_access_token(keys, USER_ID, SESSION_ID))
-    assert (claims.sub, claims.sid) == (USER_ID, SESSION_ID)
+    claims = read_access_token(keys, issue_access_token(keys, USER_ID, SESSION_ID, "account"))
+    assert (claims.sub, claims.sid, claims.scope) == (USER_ID, SESSION_ID, "account")
 
 
 def test_token_is_accepted_when_all_claims_are_right(
@@ -67,6 +68,7 @@ def test_token_is_accepted_when_all_claims_are_right(
         ("exp", "99999999999"),
         ("exp", 1e308),
         ("exp", True),
+        ("scope", ["admin"]),
         ("admin", True),
     ],
 )
@@ -77,7 +79,7 @@ def test_token_is_refused_when_a_claim_is_wrong(
         read_access_token(keys, sign(settings, claims | {name: value}))
 
 
-@pytest.mark.parametrize("name", ["iss", "aud", "sub", "sid", "jti", "iat", "exp", "typ"])
+@pytest.mark.parametrize("name", ["iss", "aud", "sub", "sid", "jti", "iat", "exp", "typ", "scope"])
 def test_token_is_refused_when_a_claim_is_missing(
     keys: TokenKeys, settings: Settings, claims: dict[str, object], name: str
 ) -> None:
@@ -112,7 +114,7 @@ def test_token_is_refused_when_its_header_is_not_ours(
 def test_token_is_refused_when_it_is_malformed(keys: TokenKeys, spoil: object) -> None:
     assert callable(spoil)
     with pytest.raises(UnauthorizedError):
-        read_access_token(keys, spoil(issue_access_token(keys, USER_ID, SESSION_ID)))
+        read_access_token(keys, spoil(issue_access_token(keys, USER_ID, SESSION_ID, "account")))
 
 
 def test_token_is_refused_when_another_key_signed_it(
