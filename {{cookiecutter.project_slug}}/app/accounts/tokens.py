@@ -132,6 +132,8 @@ def read_access_token(keys: TokenKeys, token: str) -> AccessClaims:
         claims.iss != keys.issuer
         or claims.aud != keys.audience
         or claims.iat > now + _CLOCK_SKEW_SECONDS
+        # Also what was issued before the setting was lowered.
+        or claims.exp - claims.iat > keys.access_token_seconds
     ):
         raise _invalid()
     return claims

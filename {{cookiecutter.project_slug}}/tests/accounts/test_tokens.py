@@ -63,6 +63,8 @@ def test_token_is_accepted_when_all_claims_are_right(
         ("typ", "refresh"),
         ("iat", 99_999_999_999),
         ("exp", 1),
+        ("exp", 99_999_999_999),
+        ("iat", -1),
         ("exp", None),
         ("exp", []),
         ("exp", "99999999999"),
