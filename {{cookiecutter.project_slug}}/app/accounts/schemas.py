@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Annotated, Literal, Self
 from uuid import UUID
 
-from pydantic import AfterValidator, EmailStr, Field, SecretStr, model_validator
+from pydantic import AfterValidator, EmailStr, Field, Secret, SecretStr, model_validator
 
 from app.accounts.common_passwords import is_common
 from app.schemas import RequestBody, ResponseBody, Text
@@ -23,7 +23,7 @@ Email = Annotated[EmailStr, Field(max_length=254), AfterValidator(str.lower)]
 Password = Annotated[SecretStr, Field(min_length=8, max_length=128), AfterValidator(_refuse_common)]
 FullName = Annotated[Text, Field(min_length=1, max_length=200)]
 # 256 random bits in base64url are 43 characters.
-OpaqueToken = Annotated[SecretStr, Field(min_length=43, max_length=43)]
+OpaqueToken = Secret[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{43}$")]]
 
 
 class UserCreate(RequestBody):

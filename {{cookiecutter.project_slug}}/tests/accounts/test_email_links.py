@@ -61,7 +61,7 @@ async def test_registration_sends_a_link_that_verifies_the_address(
     pair = (await log_in(client)).json()
     assert (await read_me(client, pair["access_token"])).json()["email_verified_at"]
     again = await client.post("/api/v1/auth/verify-email", json={"token": token})
-    assert again.status_code == 422
+    assert again.status_code == 403
 
 
 async def test_verification_link_is_sent_again_on_request(
@@ -92,8 +92,8 @@ async def test_reset_is_refused_when_the_token_was_used(
     )
     assert (await reset(client, second)).status_code == 204
     # All of them are void, not only the one that was used.
-    assert (await reset(client, second)).status_code == 422
-    assert (await reset(client, first)).status_code == 422
+    assert (await reset(client, second)).status_code == 403
+    assert (await reset(client, first)).status_code == 403
 
 
 async def test_reset_is_refused_when_the_token_has_expired(
@@ -103,14 +103,14 @@ async def test_reset_is_refused_when_the_token_has_expired(
     async with database.transaction() as session:
         past = func.now() - timedelta(seconds=1)
         await session.execute(update(EmailToken).values(expires_at=past))
-    assert (await reset(client, token_in_last_mail(mailbox))).status_code == 422
+    assert (await reset(client, token_in_last_mail(mailbox))).status_code == 403
 
 
 async def test_reset_is_refused_when_the_token_is_for_something_else(
     client: AsyncClient, user: SignedInUser, mailbox: Mailbox
 ) -> None:
     await client.post("/api/v1/auth/verify-email/request", headers=user.headers)
-    assert (await reset(client, token_in_last_mail(mailbox))).status_code == 422
+    assert (await reset(client, token_in_last_mail(mailbox))).status_code == 403
 
 
 async def test_token_stays_good_when_the_new_password_is_refused(

@@ -39,7 +39,9 @@ async def request_email_verification(
     background.add_task(service.send_verification, database, links, caller.id, caller.email)
 
 
-@router.post("/verify-email", status_code=status.HTTP_204_NO_CONTENT)
+@router.post(
+    "/verify-email", status_code=status.HTTP_204_NO_CONTENT, responses=problem_responses(403)
+)
 async def verify_email(database: DatabaseDep, body: EmailVerification) -> None:
     """Show with the token of a link that the email address is one's own."""
     await service.verify_email(database, body.token.get_secret_value())
@@ -62,7 +64,9 @@ async def request_password_reset(
     background.add_task(service.send_password_reset, database, links, body.email)
 
 
-@router.post("/password-reset", status_code=status.HTTP_204_NO_CONTENT)
+@router.post(
+    "/password-reset", status_code=status.HTTP_204_NO_CONTENT, responses=problem_responses(403)
+)
 async def reset_password(
     database: DatabaseDep, passwords: PasswordsDep, client: ClientDep, body: PasswordReset
 ) -> None:

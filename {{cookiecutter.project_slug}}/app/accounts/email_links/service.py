@@ -20,7 +20,7 @@ from app.accounts.passwords import Passwords
 from app.accounts.sessions import Login
 from app.accounts.tokens import hash_opaque_token, new_opaque_token
 from app.database import Database
-from app.errors import AppError, InvalidInputError
+from app.errors import AppError, ForbiddenError
 from app.mail import Mailer, MailError
 from app.settings import Settings
 from app.throttling.service import Attempt, ThrottlePolicy, admit, know
@@ -169,5 +169,5 @@ def _spoken(lives: timedelta) -> str:
     return f"{seconds // _SECONDS_PER_HOUR} hours"
 
 
-def _spent() -> InvalidInputError:
-    return InvalidInputError("The token is not valid, was used before or has expired.")
+def _spent() -> ForbiddenError:
+    return ForbiddenError("The token is not valid, was used before or has expired.")
