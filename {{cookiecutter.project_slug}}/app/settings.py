@@ -140,6 +140,12 @@ class Settings(BaseSettings):
     log_format: Literal["json", "console"] = "json"
 
     @model_validator(mode="after")
+    def _refuse_impossible_hashing(self) -> Self:
+        if self.password_memory_kib < 8 * self.password_parallelism:
+            raise ValueError("PASSWORD_MEMORY_KIB: argon2 needs 8 KiB for each lane at least")
+        return self
+
+    @model_validator(mode="after")
     def _refuse_weak_secrets_in_production(self) -> Self:
         secret = self.secret_key.get_secret_value()
         if self.environment == "production" and _is_weak(secret):

@@ -16,8 +16,8 @@ from app.settings import load_settings
 
 Ring = tuple[SigningKey, ...]
 
-# A transaction that deletes more keeps its locks for too long.
-_ROWS_PER_TRANSACTION = 1000
+# More would hold its locks for too long.
+_ROWS_PER_STATEMENT = 1000
 
 
 @click.group()
@@ -112,9 +112,6 @@ async def _purge() -> int:
 
 async def purge_all(database: Database) -> int:
     total = 0
-    while True:
-        async with database.transaction() as session:
-            deleted = await sessions.purge(session, _ROWS_PER_TRANSACTION)
-        if not deleted:
-            return total
+    while deleted := await sessions.purge(database, _ROWS_PER_STATEMENT):
         total += deleted
+    return total

@@ -48,7 +48,7 @@ class SpentToken(NamedTuple):
     is_admin: bool
 
 
-# Built once: building a statement for every call costs about 400 us.
+# Built once: building one for every call costs about 400 us.
 _CALLER = (
     select(
         Session.id,
@@ -82,6 +82,13 @@ _SESSIONS = (
     .order_by(Session.last_used_at.desc())
     .limit(bindparam("row_count"))
 )
+_EXPIRED = (
+    select(Session.id)
+    .where(Session.expires_at < func.now())
+    .limit(bindparam("row_count"))
+    .with_for_update(skip_locked=True)
+)
+_DELETE_EXPIRED = delete(Session).where(Session.id.in_(_EXPIRED)).returning(Session.id)
 
 
 async def get_caller(database: Database, session_id: UUID, user_id: UUID) -> Caller | None:
@@ -191,12 +198,5 @@ async def set_email_verified(session: AsyncSession, user_id: UUID) -> None:
     )
 
 
-async def delete_expired_sessions(session: AsyncSession, row_count: int) -> int:
-    expired = (
-        select(Session.id)
-        .where(Session.expires_at < func.now())
-        .limit(row_count)
-        .with_for_update(skip_locked=True)
-    )
-    statement = delete(Session).where(Session.id.in_(expired)).returning(Session.id)
-    return len((await session.scalars(statement)).all())
+async def delete_expired_sessions(database: Database, row_count: int) -> int:
+    return len(await database.read_all(_DELETE_EXPIRED, {"row_count": row_count}))

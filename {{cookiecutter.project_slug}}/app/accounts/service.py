@@ -58,9 +58,9 @@ async def change_password(
     matches, _ = await passwords.verify(body.current_password.get_secret_value(), known_hash)
     if not matches:
         raise ForbiddenError("The current password is wrong.")
+    await forgive(database, passwords.guess_policy, attempt)
     new_hash = await passwords.hash(body.new_password.get_secret_value())
     async with database.transaction() as session:
-        await forgive(session, passwords.guess_policy, attempt)
         await repository.set_password_hash(session, caller.id, new_hash)
         await repository.delete_sessions_of_user(
             session, caller.id, except_session_id=caller.session_id

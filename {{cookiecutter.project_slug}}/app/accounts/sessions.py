@@ -24,7 +24,7 @@ from app.accounts.tokens import (
 from app.database import Database
 from app.errors import ForbiddenError, NotFoundError, UnauthorizedError, UnavailableError
 from app.throttling import service as throttling
-from app.throttling.service import Attempt, ThrottlePolicy
+from app.throttling.service import Attempt
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
@@ -48,39 +48,24 @@ class Login:
         return Attempt("login", self.email, self.client.address)
 
 
-@dataclass(frozen=True)
-class Proof:
-    """The password was right."""
-
-    credentials: Credentials
-    # Set when the parameters of hashing have changed since.
-    new_hash: str | None
-    attempt: Attempt
-    policy: ThrottlePolicy
-
-
-async def authenticate(database: Database, passwords: Passwords, login: Login) -> Proof:
-    """Raises unless the password is right; `accept` must follow in a transaction."""
-    await throttling.admit(database, passwords.guess_policy, login.attempt)
+async def authenticate(database: Database, passwords: Passwords, login: Login) -> Credentials:
+    """The user whose email and password these are. Whatever else lets people in uses it too."""
+    policy, attempt = passwords.guess_policy, login.attempt
+    await throttling.admit(database, policy, attempt)
     credentials = await repository.get_credentials(database, login.email)
     known_hash = credentials.password_hash if credentials else None
     try:
         matches, new_hash = await passwords.verify(login.password, known_hash)
     except UnavailableError:
-        # We were busy: that was no guess.
-        async with database.transaction() as session:
-            await throttling.take_back(session, login.attempt)
+        await throttling.take_back(database, attempt)  # We were busy: that was no guess.
         raise
     if credentials is None or not matches:
         raise UnauthorizedError("The email or the password is wrong.")
-    return Proof(credentials, new_hash, login.attempt, passwords.guess_policy)
-
-
-async def accept(session: AsyncSession, proof: Proof) -> None:
-    await throttling.forgive(session, proof.policy, proof.attempt)
-    if proof.new_hash:
-        await repository.set_password_hash(session, proof.credentials.user_id, proof.new_hash)
-    await purge(session, _ROWS_PURGED_PER_LOGIN)
+    await throttling.forgive(database, policy, attempt)
+    if new_hash:
+        async with database.transaction() as session:
+            await repository.set_password_hash(session, credentials.user_id, new_hash)
+    return credentials
 
 
 async def log_in(
@@ -89,12 +74,12 @@ async def log_in(
     keys: TokenKeys,
     login: Login,
 ) -> TokenPair:
-    proof = await authenticate(database, passwords, login)
-    scope = scopes.grant(login.scopes, is_admin=proof.credentials.is_admin)
+    user = await authenticate(database, passwords, login)
+    scope = scopes.grant(login.scopes, is_admin=user.is_admin)
     if not scope:
         raise ForbiddenError("None of the scopes that are asked for can be granted.")
     row = Session(
-        user_id=proof.credentials.user_id,
+        user_id=user.user_id,
         expires_at=datetime.now(UTC) + timedelta(seconds=keys.refresh_token_seconds),
         address=login.client.address,
         user_agent=login.client.user_agent,
@@ -102,8 +87,8 @@ async def log_in(
     )
     refresh_token = new_opaque_token()
     async with database.transaction() as session:
-        await accept(session, proof)
         await repository.add_session(session, row, hash_opaque_token(refresh_token))
+    await purge(database, _ROWS_PURGED_PER_LOGIN)
     access_token = issue_access_token(keys, row.user_id, row.id, scope)
     # RFC 6749, 5.1: who gets something else than asked for must be told.
     is_as_asked = not login.scopes or set(login.scopes) == set(scope.split())
@@ -154,12 +139,12 @@ async def end_session(database: Database, caller: Caller, session_id: UUID) -> N
         raise NotFoundError("There is no such session.")
 
 
-async def purge(session: AsyncSession, row_count: int) -> int:
+async def purge(database: Database, row_count: int) -> int:
     """Deletes what has expired, at most so many rows of each table; how many they were."""
     return (
-        await repository.delete_expired_sessions(session, row_count)
-        + await email_links.delete_expired_tokens(session, row_count)
-        + await throttling.purge(session, row_count)
+        await repository.delete_expired_sessions(database, row_count)
+        + await email_links.delete_expired_tokens(database, row_count)
+        + await throttling.purge(database, row_count)
     )
 
 

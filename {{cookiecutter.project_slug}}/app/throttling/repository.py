@@ -1,4 +1,4 @@
-"""SQL of the throttling: one atomic statement for each attempt."""
+"""SQL of the throttling: each is one atomic statement that commits by itself."""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -20,7 +20,6 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.database import Database
 from app.throttling.models import ThrottleBucket as Bucket
@@ -29,6 +28,8 @@ Parameters: TypeAlias = Mapping[str, object]
 
 # Not now(): a transaction that waits would stand still.
 _NOW = func.statement_timestamp()
+# Not _NOW: a statement that began earlier and waited for the row would take that for a block.
+_UNBLOCKED = func.to_timestamp(0)
 _FORGET = bindparam("forget_after", type_=Interval)
 _DELAY_MAX = bindparam("delay_seconds_max", type_=Double)
 # 2 ** 20 s is beyond every cap, and nothing overflows.
@@ -46,8 +47,9 @@ def _count(
     free = bindparam(free_attempts, type_=Double)
     attempts = case((Bucket.forget_at < _NOW, 1), else_=Bucket.attempts + 1)
     doublings = func.least(attempts - free, _DOUBLINGS_MAX)
-    delay = case((attempts >= free, func.least(_DELAY_MAX, func.power(2, doublings))), else_=0)
-    row = select(key, literal(1), _NOW + _FORGET, _NOW).where(key.is_not(None), *conditions)
+    delay = func.least(_DELAY_MAX, func.power(2, doublings))
+    blocked_until = _NOW + delay * literal(timedelta(seconds=1), Interval)
+    row = select(key, literal(1), _NOW + _FORGET, _UNBLOCKED).where(key.is_not(None), *conditions)
     columns = ["key", "attempts", "forget_at", "blocked_until"]
     statement = insert(Bucket).from_select(columns, row)
     statement = statement.on_conflict_do_update(
@@ -55,7 +57,7 @@ def _count(
         set_={
             "attempts": attempts,
             "forget_at": _NOW + _FORGET,
-            "blocked_until": _NOW + delay * literal(timedelta(seconds=1), Interval),
+            "blocked_until": case((attempts >= free, blocked_until), else_=_UNBLOCKED),
         },
         where=Bucket.blocked_until <= _NOW,
     )
@@ -85,6 +87,40 @@ _WAIT = (
 _ATTEMPT = select(select(_BY_ACCOUNT).exists(), _WAIT)
 
 
+def _uncount(name: str, key: ColumnElement[bytes], *conditions: ColumnElement[bool]) -> CTE:
+    statement = update(Bucket).where(Bucket.key == key, Bucket.attempts > 0, *conditions)
+    values = {"attempts": Bucket.attempts - 1, "blocked_until": _UNBLOCKED}
+    return statement.values(values).returning(Bucket.key).cte(name)
+
+
+_FROM_ADDRESS = _uncount("from_address", _ADDRESS_KEY)
+# Asks for nothing, but runs after the other, in the order of `_ATTEMPT`:
+# so two statements never wait for each other.
+_AFTER_ADDRESS = select(func.count()).select_from(_FROM_ADDRESS).scalar_subquery() >= 0
+_TAKE_BACK = select(select(_uncount("from_account", _ACCOUNT_KEY, _AFTER_ADDRESS)).exists())
+
+_KNOWN = {
+    "attempts": literal(0),
+    "forget_at": _NOW,
+    "blocked_until": _UNBLOCKED,
+    "known_until": _NOW + bindparam("known_for", type_=Interval),
+}
+_REMEMBER = (
+    insert(Bucket)
+    .values(key=_key("pair_key"), **_KNOWN)
+    .on_conflict_do_update(index_elements=[Bucket.key], set_=_KNOWN)
+    .returning(Bucket.key)
+)
+
+_FORGOTTEN = (
+    select(Bucket.key)
+    .where(Bucket.forget_at < _NOW, or_(Bucket.known_until.is_(None), Bucket.known_until < _NOW))
+    .limit(bindparam("row_count"))
+    .with_for_update(skip_locked=True)
+)
+_DELETE_FORGOTTEN = delete(Bucket).where(Bucket.key.in_(_FORGOTTEN)).returning(Bucket.key)
+
+
 async def count_attempt(database: Database, parameters: Parameters) -> float | None:
     """None when the attempt may go on, else the seconds to wait."""
     row = await database.read_one(_ATTEMPT, parameters)
@@ -92,40 +128,13 @@ async def count_attempt(database: Database, parameters: Parameters) -> float | N
     return None if is_admitted else float(wait_seconds or 1)
 
 
-async def take_back(
-    session: AsyncSession, address_key: bytes | None, account_key: bytes, pair_key: bytes | None
-) -> None:
-    own_key = _own_key(literal(account_key, LargeBinary), literal(pair_key, LargeBinary))
-    # One after the other in the order of `_ATTEMPT`, so that two never wait for each other.
-    for key in (literal(address_key, LargeBinary), own_key):
-        await session.execute(
-            update(Bucket)
-            .where(Bucket.key == key, Bucket.attempts > 0)
-            .values(attempts=Bucket.attempts - 1, blocked_until=_NOW)
-            .execution_options(synchronize_session=False)
-        )
+async def take_back(database: Database, parameters: Parameters) -> None:
+    await database.read_one(_TAKE_BACK, parameters)
 
 
-async def remember(session: AsyncSession, pair_key: bytes, known_for: timedelta) -> None:
-    values = {
-        "attempts": 0,
-        "forget_at": _NOW,
-        "blocked_until": _NOW,
-        "known_until": _NOW + known_for,
-    }
-    statement = insert(Bucket).values(key=pair_key, **values)
-    await session.execute(statement.on_conflict_do_update(index_elements=[Bucket.key], set_=values))
+async def remember(database: Database, pair_key: bytes, known_for: timedelta) -> None:
+    await database.read_one(_REMEMBER, {"pair_key": pair_key, "known_for": known_for})
 
 
-async def delete_forgotten(session: AsyncSession, row_count: int) -> int:
-    forgotten = (
-        select(Bucket.key)
-        .where(
-            Bucket.forget_at < _NOW,
-            or_(Bucket.known_until.is_(None), Bucket.known_until < _NOW),
-        )
-        .limit(row_count)
-        .with_for_update(skip_locked=True)
-    )
-    statement = delete(Bucket).where(Bucket.key.in_(forgotten)).returning(Bucket.key)
-    return len((await session.scalars(statement)).all())
+async def delete_forgotten(database: Database, row_count: int) -> int:
+    return len(await database.read_all(_DELETE_FORGOTTEN, {"row_count": row_count}))

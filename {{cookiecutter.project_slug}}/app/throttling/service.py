@@ -5,11 +5,10 @@ Every attempt is counted before its work begins and taken back when it succeeds.
 
 import hashlib
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from ipaddress import IPv6Address, IPv6Network, ip_address
-
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.database import Database
 from app.errors import TooManyRequestsError
@@ -51,6 +50,14 @@ class Attempt:
             return None
         return self._key("pair", _customer(self.address), self.account)
 
+    @property
+    def keys(self) -> Mapping[str, bytes | None]:
+        return {
+            "account_key": self.account_key,
+            "address_key": self.address_key,
+            "pair_key": self.pair_key,
+        }
+
     def _key(self, *parts: str) -> bytes:
         # What people type may hold lone surrogates, which UTF-8 cannot say.
         text = "\0".join((self.purpose, *parts))
@@ -72,9 +79,7 @@ async def admit(database: Database, policy: ThrottlePolicy, attempt: Attempt) ->
     wait_seconds = await repository.count_attempt(
         database,
         {
-            "account_key": attempt.account_key,
-            "address_key": attempt.address_key,
-            "pair_key": attempt.pair_key,
+            **attempt.keys,
             "account_attempts": policy.account_attempts,
             "address_attempts": policy.address_attempts,
             "delay_seconds_max": policy.delay_seconds_max,
@@ -85,25 +90,25 @@ async def admit(database: Database, policy: ThrottlePolicy, attempt: Attempt) ->
         raise TooManyRequestsError("Too many attempts; wait.", max(1, math.ceil(wait_seconds)))
 
 
-async def take_back(session: AsyncSession, attempt: Attempt) -> None:
-    keys = (attempt.address_key, attempt.account_key, attempt.pair_key)
-    await repository.take_back(session, *keys)
+async def take_back(database: Database, attempt: Attempt) -> None:
+    """As if it had not been counted."""
+    await repository.take_back(database, attempt.keys)
 
 
-async def forgive(session: AsyncSession, policy: ThrottlePolicy, attempt: Attempt) -> None:
-    """Takes a counted attempt back: it succeeded, so its address is now known to the account."""
-    await take_back(session, attempt)
-    await know(session, policy, attempt)
+async def forgive(database: Database, policy: ThrottlePolicy, attempt: Attempt) -> None:
+    """It succeeded: it does not count, and its address is now known to the account."""
+    await take_back(database, attempt)
+    await know(database, policy, attempt)
 
 
-async def know(session: AsyncSession, policy: ThrottlePolicy, attempt: Attempt) -> None:
+async def know(database: Database, policy: ThrottlePolicy, attempt: Attempt) -> None:
     """From now on strangers elsewhere cannot slow this address down on this account."""
     if attempt.pair_key:
-        await repository.remember(session, attempt.pair_key, policy.known_for)
+        await repository.remember(database, attempt.pair_key, policy.known_for)
 
 
-async def purge(session: AsyncSession, row_count: int) -> int:
-    return await repository.delete_forgotten(session, row_count)
+async def purge(database: Database, row_count: int) -> int:
+    return await repository.delete_forgotten(database, row_count)
 
 
 def _customer(address: str) -> str:

@@ -16,6 +16,15 @@ _EMAIL_TOKEN = select(EmailToken.user_id).where(
     EmailToken.purpose == bindparam("purpose"),
     EmailToken.expires_at > func.now(),
 )
+_EXPIRED = (
+    select(EmailToken.token_hash)
+    .where(EmailToken.expires_at < func.now())
+    .limit(bindparam("row_count"))
+    .with_for_update(skip_locked=True)
+)
+_DELETE_EXPIRED = (
+    delete(EmailToken).where(EmailToken.token_hash.in_(_EXPIRED)).returning(EmailToken.token_hash)
+)
 
 
 async def get_user_id(database: Database, email: str) -> UUID | None:
@@ -59,12 +68,5 @@ async def delete_tokens(session: AsyncSession, user_id: UUID, purpose: str) -> N
     )
 
 
-async def delete_expired_tokens(session: AsyncSession, row_count: int) -> int:
-    expired = (
-        select(EmailToken.token_hash)
-        .where(EmailToken.expires_at < func.now())
-        .limit(row_count)
-        .with_for_update(skip_locked=True)
-    )
-    statement = delete(EmailToken).where(EmailToken.token_hash.in_(expired))
-    return len((await session.scalars(statement.returning(EmailToken.token_hash))).all())
+async def delete_expired_tokens(database: Database, row_count: int) -> int:
+    return len(await database.read_all(_DELETE_EXPIRED, {"row_count": row_count}))

@@ -11,7 +11,6 @@ from typing import Literal
 from uuid import UUID
 
 import structlog
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.accounts import repository as accounts
 from app.accounts.client import Client
@@ -99,24 +98,16 @@ async def reset_password(
     new_hash = await passwords.hash(new_password)
     async with database.transaction() as session:
         user_id = await repository.spend_token(session, token_hash, "reset-password")
-        if user_id is not None:
-            await accounts.set_password_hash(session, user_id, new_hash)
-            await accounts.set_email_verified(session, user_id)
-            await accounts.delete_sessions_of_user(session, user_id)
-            await repository.delete_tokens(session, user_id, "reset-password")
-            await _let_in(session, passwords, user_id, client)
-    if user_id is None:
+        user = await accounts.get_user(session, user_id) if user_id else None
+        if user is not None:
+            user.password_hash = new_hash
+            await accounts.set_email_verified(session, user.id)
+            await accounts.delete_sessions_of_user(session, user.id)
+            await repository.delete_tokens(session, user.id, "reset-password")
+    if user is None:
         raise _spent()
-
-
-async def _let_in(
-    session: AsyncSession, passwords: Passwords, user_id: UUID, client: Client
-) -> None:
     # Whoever reads the mailbox may log in from here, however many strangers guess elsewhere.
-    user = await accounts.get_user(session, user_id)
-    if user is not None:
-        attempt = Login(user.email, "", client).attempt
-        await know(session, passwords.guess_policy, attempt)
+    await know(database, passwords.guess_policy, Login(user.email, "", client).attempt)
 
 
 async def _send(
