@@ -167,10 +167,6 @@ async def get_refresh_token(session: AsyncSession, token_hash: bytes) -> Refresh
     return await session.get(RefreshToken, token_hash)
 
 
-async def delete_session(session: AsyncSession, session_id: UUID) -> None:
-    await session.execute(delete(Session).where(Session.id == session_id))
-
-
 async def delete_session_of_user(session: AsyncSession, user_id: UUID, session_id: UUID) -> bool:
     statement = delete(Session).where(Session.id == session_id, Session.user_id == user_id)
     return (await session.scalar(statement.returning(Session.id))) is not None

@@ -128,7 +128,8 @@ async def register_user(
 ) -> UserOut:
     """Sign up."""
     user = await service.register_user(database, passwords, body)
-    background.add_task(send_verification, database, links, user.id, user.email)
+    if links.is_mail_set_up:
+        background.add_task(send_verification, database, links, user.id, user.email)
     return UserOut.model_validate(user)
 
 

@@ -154,7 +154,7 @@ async def _end_session_if_stolen(session: AsyncSession, keys: TokenKeys, token_h
         return
     grace = timedelta(seconds=keys.refresh_reuse_grace_seconds)
     if datetime.now(UTC) - token.used_at > grace:
-        await repository.delete_session(session, token.session_id)
+        await repository.delete_session_of_token(session, token_hash)
         log.warning("refresh token used twice", session_id=str(token.session_id))
 
 

@@ -1,5 +1,6 @@
 """Sessions and scopes, through HTTP."""
 
+import hashlib
 from datetime import timedelta
 
 import pytest
@@ -9,7 +10,7 @@ from sqlalchemy import func, select, update
 
 from app.accounts.commands import purge_all
 from app.accounts.dependencies import AdminDep
-from app.accounts.models import Session, User
+from app.accounts.models import RefreshToken, Session, User
 from app.database import Database
 from app.lifespan import State, build_state
 from app.main import create_app
@@ -60,6 +61,14 @@ async def test_refresh_is_the_last_use_of_its_session(
     listed = (await client.get(SESSIONS, headers=bearer(renewed))).json()
     assert [session["current"] for session in listed] == [True, False]
     assert [session["address"] for session in listed] == ["127.0.0.1", None]
+
+
+async def test_refresh_token_is_stored_as_a_hash(
+    client: AsyncClient, user: SignedInUser, database: Database
+) -> None:
+    token = (await log_in(client)).json()["refresh_token"]
+    rows = await database.read_all(select(RefreshToken.token_hash))
+    assert hashlib.sha256(token.encode()).digest() in {row[0] for row in rows}
 
 
 async def test_session_is_ended_by_its_owner(client: AsyncClient, user: SignedInUser) -> None:

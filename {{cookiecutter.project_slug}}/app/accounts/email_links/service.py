@@ -20,7 +20,7 @@ from app.accounts.sessions import Login
 from app.accounts.tokens import hash_opaque_token, new_opaque_token
 from app.database import Database
 from app.errors import AppError, ForbiddenError
-from app.mail import Mailer, MailError
+from app.mail import Mailer, MailError, NoMailer
 from app.settings import Settings
 from app.throttling.service import Attempt, ThrottlePolicy, admit, know
 
@@ -44,6 +44,8 @@ class EmailLinks:
     """What is needed to send links; made once per worker."""
 
     mailer: Mailer
+    # False: nobody has set a mail server, so nothing is sent without being asked for.
+    is_mail_set_up: bool
     public_url: str
     verification: timedelta
     reset: timedelta
@@ -52,6 +54,7 @@ class EmailLinks:
 def build_email_links(settings: Settings, mailer: Mailer) -> EmailLinks:
     return EmailLinks(
         mailer,
+        not isinstance(mailer, NoMailer),
         str(settings.public_url).rstrip("/"),
         timedelta(seconds=settings.email_verification_seconds),
         timedelta(seconds=settings.password_reset_seconds),
