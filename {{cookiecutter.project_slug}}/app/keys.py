@@ -55,7 +55,9 @@ _WANTED = {
 }
 
 
-def refuse_twins(ring: tuple[SigningKey, ...]) -> tuple[SigningKey, ...]:
+def refuse_unusable_ring(ring: tuple[SigningKey, ...]) -> tuple[SigningKey, ...]:
+    if not ring:
+        raise ValueError("there is no key in the list")
     if len({key.kid for key in ring}) < len(ring):
         raise ValueError("two keys have the same kid")
     return ring

@@ -21,7 +21,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from app.keys import SigningKey, refuse_twins
+from app.keys import SigningKey, refuse_unusable_ring
 
 # 32 bytes is the floor RFC 7518 (3.2) sets for HS256 keys.
 SECRET_KEY_BYTES_MIN = 32
@@ -33,7 +33,7 @@ DatabaseUrl = Annotated[
     PostgresDsn,
     UrlConstraints(allowed_schemes=["postgres", "postgresql", "postgresql+asyncpg"]),
 ]
-KeyRing = Annotated[tuple[SigningKey, ...], Field(min_length=1), AfterValidator(refuse_twins)]
+KeyRing = Annotated[tuple[SigningKey, ...], AfterValidator(refuse_unusable_ring)]
 
 
 class Settings(BaseSettings):
