@@ -19,7 +19,7 @@ from alembic.util import CommandError
 from dotenv import dotenv_values
 from pydantic import ValidationError
 
-from app.accounts import service
+from app.accounts import commands, service
 from app.accounts.passwords import Passwords
 from app.accounts.schemas import UserCreate
 from app.database import Database
@@ -35,6 +35,10 @@ from app.settings import describe, load_settings
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """Manage this service."""
+
+
+main.add_command(commands.keys)
+main.add_command(commands.purge)
 
 
 @main.command()

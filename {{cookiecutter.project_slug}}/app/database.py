@@ -123,6 +123,9 @@ class Database:
         await self._wait_for_slot()
         try:
             yield
+        except asyncpg.DataError as error:
+            # The driver's own: text that UTF-8 cannot say, a number out of range.
+            raise InvalidInputError("A value cannot be stored.") from error
         except (OSError, asyncpg.InterfaceError) as error:
             raise UnavailableError("The database cannot be reached.", 5) from error
         except (DBAPIError, asyncpg.PostgresError) as error:

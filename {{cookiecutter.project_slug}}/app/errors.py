@@ -1,14 +1,18 @@
 """Errors as RFC 9457 problem documents; raised by services, answered here."""
 
+import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from http import HTTPStatus
 from typing import cast
 
 import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
 from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
+from starlette.routing import compile_path
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -60,12 +64,30 @@ class ForbiddenError(AppError):
     status = HTTPStatus.FORBIDDEN
 
 
+class InsufficientScopeError(ForbiddenError):
+    """RFC 6750, 3.1: the token is good, but not for this."""
+
+    def __init__(self, scopes: str) -> None:
+        challenge = f'Bearer error="insufficient_scope", scope="{scopes}"'
+        detail = f"The access token lacks the scope {scopes}."
+        super().__init__(detail, {"WWW-Authenticate": challenge})
+
+
 class ContentTooLargeError(AppError):
     status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
 
 
 class InvalidInputError(AppError):
     status = HTTPStatus.UNPROCESSABLE_ENTITY
+
+
+class TooManyRequestsError(AppError):
+    """This client asks too often, as opposed to a service that is busy."""
+
+    status = HTTPStatus.TOO_MANY_REQUESTS
+
+    def __init__(self, detail: str, retry_after_seconds: int) -> None:
+        super().__init__(detail, {"Retry-After": str(retry_after_seconds)})
 
 
 class UnavailableError(AppError):
@@ -106,17 +128,6 @@ def problem_responses(*statuses: int) -> dict[int | str, dict[str, object]]:
     }
 
 
-class ProblemDocumentingFastAPI(FastAPI):
-    """FastAPI, with the schema that `problem_responses` refers to in its OpenAPI document."""
-
-    def openapi(self) -> dict[str, object]:
-        document = super().openapi()
-        problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
-        schemas = document.setdefault("components", {}).setdefault("schemas", {})
-        schemas |= problem.pop("$defs") | {"Problem": problem}
-        return document
-
-
 def _request_id(request: Request) -> str | None:
     return cast("str | None", request.scope.get("state", {}).get("request_id"))
 
@@ -126,7 +137,26 @@ async def _answer_http_error(request: Request, error: Exception) -> Response:
     # Starlette's own errors repeat the status phrase as their detail.
     repeats_title = error.detail == HTTPStatus(error.status_code).phrase
     detail = None if repeats_title else error.detail
-    return problem_response(_request_id(request), error.status_code, detail, error.headers)
+    headers = error.headers
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers = {"Allow": ", ".join(_allowed_methods(request))}
+    return problem_response(_request_id(request), error.status_code, detail, headers)
+
+
+def _allowed_methods(request: Request) -> list[str]:
+    # Starlette names those of the first route of the path only; RFC 9110 (10.2.1) wants all.
+    path = request.url.path.removeprefix(request.scope.get("root_path", ""))
+    return sorted(
+        method
+        for route in iter_route_contexts(request.app.routes)
+        if route.path and _path_regex(route.path).match(path)
+        for method in route.methods or ()
+    )
+
+
+@cache
+def _path_regex(path: str) -> re.Pattern[str]:
+    return compile_path(path)[0]
 
 
 async def _answer_validation_error(request: Request, error: Exception) -> Response:

@@ -7,19 +7,21 @@ from fastapi import FastAPI
 
 from app import health
 from app.accounts import router as accounts
+from app.accounts.email_links import router as email_links
 from app.admin.app import mount_admin
 from app.deadline import DeadlineMiddleware
-from app.errors import ProblemDocumentingFastAPI, add_error_handlers, problem_responses
+from app.errors import add_error_handlers, problem_responses
 from app.items import router as items
 from app.lifespan import build_lifespan
 from app.middleware import BodyLimitMiddleware, RequestMiddleware
+from app.openapi import DocumentedFastAPI
 from app.settings import Settings, load_settings
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
     settings = settings or load_settings()
     docs = settings.docs_are_on
-    app = ProblemDocumentingFastAPI(
+    app = DocumentedFastAPI(
         title=settings.service_name,
         version=settings.service_version,
         docs_url="/docs" if docs else None,
@@ -27,15 +29,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         openapi_url="/openapi.json" if docs else None,
         lifespan=build_lifespan(settings),
     )
-    # The argument of this name is deprecated, because servers can set it; gunicorn cannot.
+    # As an argument it is deprecated; the server cannot know it, for gunicorn has no such setting.
     app.root_path = settings.root_path
     add_error_handlers(app)
     app.include_router(health.router)
     # One level of routers: each one more costs 30 us for every request.
-    for router in (accounts.users, items.router, accounts.auth):
-        app.include_router(
-            router, prefix="/api/v1", responses=problem_responses(413, 422, 503, 504)
-        )
+    errors = problem_responses(400, 413, 422, 503, 504)
+    for router in (accounts.users, items.router, accounts.auth, email_links.router):
+        app.include_router(router, prefix="/api/v1", responses=errors)
+    app.include_router(accounts.well_known)
     if settings.admin_enabled:
         mount_admin(app, settings)
     # The last one added is the first to see a request.

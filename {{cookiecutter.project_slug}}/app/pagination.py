@@ -11,7 +11,9 @@ from app.errors import InvalidInputError
 
 PageLimit = Annotated[int, Query(ge=1, le=100, description="How many at most.")]
 PageCursor = Annotated[
-    str | None, Query(max_length=64, description="`next_cursor` of the page before.")
+    str | None,
+    # 16 bytes in base64url.
+    Query(pattern=r"^[A-Za-z0-9_-]{22}$", description="`next_cursor` of the page before."),
 ]
 
 

@@ -8,7 +8,11 @@ from typing import Annotated, Literal, Self, cast
 
 from fastapi import Depends, Request
 from pydantic import (
+    AfterValidator,
     Field,
+    HttpUrl,
+    Json,
+    NameEmail,
     PostgresDsn,
     SecretStr,
     UrlConstraints,
@@ -16,6 +20,8 @@ from pydantic import (
     model_validator,
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from app.keys import SigningKey, refuse_unusable_ring
 
 # 32 bytes is the floor RFC 7518 (3.2) sets for HS256 keys.
 SECRET_KEY_BYTES_MIN = 32
@@ -29,6 +35,7 @@ DatabaseUrl = Annotated[
     PostgresDsn,
     UrlConstraints(allowed_schemes=["postgres", "postgresql", "postgresql+asyncpg"]),
 ]
+KeyRing = Annotated[tuple[SigningKey, ...], AfterValidator(refuse_unusable_ring)]
 
 
 class Settings(BaseSettings):
@@ -51,6 +58,8 @@ class Settings(BaseSettings):
 
     # Secrets
     secret_key: SecretStr = Field(min_length=SECRET_KEY_BYTES_MIN)
+    # None: SECRET_KEY signs the access tokens. `manage keys rotate` writes a ring.
+    jwt_keys: Json[KeyRing] | None = None
 
     # Database
     database_url: DatabaseUrl
@@ -108,6 +117,36 @@ class Settings(BaseSettings):
     # Waiting logins beyond this get a 503: at 0.1 s each the last one waits about 1 s.
     password_queue_max: int = Field(default=20, ge=1)
 
+    # Attempts before the delays begin: 1 s, 2 s, 4 s ... They count before the password is checked
+    # and are taken back when it is right, so this is also how many may be under way at once.
+    login_attempts_per_account: int = Field(default=20, ge=2)
+    # More, for an office behind one address.
+    login_attempts_per_address: int = Field(default=200, ge=2)
+    # 96 guesses a day on an account at most; a person who comes back later finds it open.
+    login_delay_seconds_max: float = Field(default=900, ge=1)
+    # Longer than the longest delay.
+    login_forget_seconds: int = Field(default=3600, ge=60)
+
+    # Sign-up
+    # False: only `manage create-admin` and the admin app make users; POST /users answers 403.
+    sign_up_open: bool = True
+    # Where the links in emails lead: the pages of your own that ask for the token.
+    public_url: HttpUrl = HttpUrl("http://127.0.0.1:8080")
+    email_verification_seconds: int = Field(default=2 * 86_400, ge=60)
+    # Short: who reads the mailbox later must not find a key to the account.
+    password_reset_seconds: int = Field(default=1800, ge=60)
+
+    # Mail
+    # None: development writes mail to the log; elsewhere it is dropped with a warning.
+    smtp_host: str | None = None
+    smtp_port: int = Field(default=587, ge=1, le=65_535)
+    smtp_user: str | None = None
+    smtp_password: SecretStr | None = None
+    # RFC 8314 prefers tls (port 465) to starttls (587); none is for a relay on this machine.
+    smtp_security: Literal["tls", "starttls", "none"] = "starttls"
+    smtp_timeout_seconds: float = Field(default=10, gt=0, le=60)
+    mail_from: NameEmail = NameEmail("Service", "service@localhost.localdomain")
+
     # Admin
     admin_enabled: bool = True
     admin_session_seconds: int = Field(default=3600, ge=60)
@@ -117,11 +156,21 @@ class Settings(BaseSettings):
     log_format: Literal["json", "console"] = "json"
 
     @model_validator(mode="after")
+    def _refuse_impossible_hashing(self) -> Self:
+        if self.password_memory_kib < 8 * self.password_parallelism:
+            raise ValueError("PASSWORD_MEMORY_KIB: argon2 needs 8 KiB for each lane at least")
+        return self
+
+    @model_validator(mode="after")
     def _refuse_weak_secrets_in_production(self) -> Self:
         secret = self.secret_key.get_secret_value()
         if self.environment == "production" and is_weak(secret):
             raise ValueError("SECRET_KEY is a placeholder: set 48 random bytes in production")
         return self
+
+    @property
+    def token_key_ring(self) -> tuple[SigningKey, ...]:
+        return self.jwt_keys or (SigningKey(kid="secret-key", key=self.secret_key),)
 
     @property
     def docs_are_on(self) -> bool:

@@ -18,10 +18,11 @@ from httpx2 import ASGITransport, AsyncClient
 from sqlalchemy import URL, NullPool, event, make_url, text
 from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_connection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.accounts import service as accounts
 from app.accounts.schemas import UserCreate
+from app.accounts.sessions import Login, log_in
 from app.database import Database
 from app.engine import create_engine
 from app.lifespan import State, build_state
@@ -154,7 +155,7 @@ async def committing_database(engine: AsyncEngine, settings: Settings) -> AsyncI
     """The real one, for what needs a commit or several connections; emptied afterwards."""
     yield Database(engine, POOL_SIZE, settings.database_pool_wait_seconds)
     async with engine.begin() as connection:
-        await connection.execute(text("TRUNCATE app_user CASCADE"))
+        await connection.execute(text("TRUNCATE app_user, throttle_bucket CASCADE"))
 
 
 @pytest.fixture
@@ -175,7 +176,7 @@ async def client(app: FastAPI, state: State) -> AsyncIterator[AsyncClient]:
 
 @asynccontextmanager
 async def connect(
-    app: FastAPI, state: State, base_url: str = "http://service"
+    app: ASGIApp, state: State, base_url: str = "http://service"
 ) -> AsyncIterator[AsyncClient]:
     """A client whose requests find `state`, as they would find it after the lifespan."""
 
@@ -192,7 +193,7 @@ async def sign_up(state: State, email: str) -> SignedInUser:
     body = UserCreate.model_validate({"email": email, "password": PASSWORD})
     database, passwords, keys = state["database"], state["passwords"], state["token_keys"]
     user = await accounts.register_user(database, passwords, body)
-    pair = await accounts.log_in(database, passwords, keys, email=email, password=PASSWORD)
+    pair = await log_in(database, passwords, keys, Login(email, PASSWORD))
     headers = {"Authorization": f"Bearer {pair.access_token}"}
     return SignedInUser(user.id, email, headers)
 

@@ -15,9 +15,11 @@ MODULES = {
 }
 # From the ground up: a module may import from its own floor's packages or from floors below.
 FLOORS = (
+    ("keys",),
     ("settings", "errors", "schemas"),
-    ("logs", "engine", "pagination", "middleware", "deadline"),
+    ("logs", "engine", "openapi", "pagination", "middleware", "deadline", "mail"),
     ("database",),
+    ("throttling",),
     ("accounts", "server", "health"),
     ("cli",),
     ("items", "lifespan"),

@@ -24,6 +24,11 @@ def test_production_is_refused_when_the_secret_is_weak(secret: str) -> None:
         Settings.model_validate(GOOD | {"secret_key": secret})
 
 
+def test_start_is_refused_when_argon2_has_too_little_memory() -> None:
+    with pytest.raises(ValueError, match="PASSWORD_MEMORY_KIB"):
+        Settings.model_validate(GOOD | {"password_memory_kib": 31})
+
+
 def test_docs_are_off_when_in_production() -> None:
     assert not Settings.model_validate(GOOD).docs_are_on
     assert Settings.model_validate(GOOD | {"docs_enabled": True}).docs_are_on

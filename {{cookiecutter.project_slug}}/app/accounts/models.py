@@ -1,4 +1,4 @@
-"""Tables of the accounts: users, their sessions, and the refresh tokens that keep them alive."""
+"""Tables of the accounts: users, their sessions, and the tokens that only they can have."""
 
 from datetime import datetime
 from uuid import UUID
@@ -21,6 +21,7 @@ class User(Model):
     password_hash: Mapped[str] = mapped_column(Text)
     is_admin: Mapped[bool] = mapped_column(default=False, server_default="false")
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
+    email_verified_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     disabled_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
 
 
@@ -33,6 +34,16 @@ class Session(Model):
     user_id: Mapped[UUID] = mapped_column(ForeignKey(User.id, ondelete="CASCADE"), index=True)
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
     expires_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), index=True)
+    # The last login or refresh: a write for every request would double the cost of a read.
+    last_used_at: Mapped[datetime] = mapped_column(
+        DateTime(timezone=True), server_default=func.now()
+    )
+    # Of the last login or refresh.
+    address: Mapped[str | None] = mapped_column(Text)
+    user_agent: Mapped[str | None] = mapped_column(Text)
+    # What its access tokens may be used for; separated by spaces, as in RFC 6749.
+    # The default is for the code before scopes, which may still run beside this one.
+    scope: Mapped[str] = mapped_column(Text, server_default="account admin items:read items:write")
 
 
 class RefreshToken(Model):
@@ -45,3 +56,16 @@ class RefreshToken(Model):
     session_id: Mapped[UUID] = mapped_column(ForeignKey(Session.id, ondelete="CASCADE"), index=True)
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
     used_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+
+
+class EmailToken(Model):
+    """Proves that somebody reads a mailbox; deleted when it is used."""
+
+    __tablename__ = "email_token"
+
+    # SHA-256 of the token: 256 random bits need no slow hash.
+    token_hash: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
+    user_id: Mapped[UUID] = mapped_column(ForeignKey(User.id, ondelete="CASCADE"), index=True)
+    # What it is for: one that verifies an address must not reset a password.
+    purpose: Mapped[str] = mapped_column(Text)
+    expires_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), index=True)

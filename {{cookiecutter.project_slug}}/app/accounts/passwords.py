@@ -13,6 +13,7 @@ from pwdlib.hashers.argon2 import Argon2Hasher
 
 from app.errors import UnavailableError
 from app.settings import Settings
+from app.throttling.service import build_login_policy
 
 Result = TypeVar("Result")
 
@@ -31,9 +32,10 @@ class Passwords:
         self._pending = 0
         self._pending_max = settings.password_concurrency + settings.password_queue_max
         self._dummy = _hash_nobody_has(settings)
+        self.guess_policy = build_login_policy(settings)
 
     async def hash(self, password: str) -> str:
-        return await self._run(lambda: self._hash.hash(password))
+        return await self._run(lambda: self._hash.hash(_bytes(password)))
 
     async def verify(self, password: str, password_hash: str | None) -> tuple[bool, str | None]:
         """Whether it matches, and a new hash when the parameters have changed since.
@@ -44,7 +46,7 @@ class Passwords:
 
     def _verify(self, password: str, password_hash: str) -> tuple[bool, str | None]:
         try:
-            return self._hash.verify_and_update(password, password_hash)
+            return self._hash.verify_and_update(_bytes(password), password_hash)
         except UnknownHashError:
             return False, None
 
@@ -56,6 +58,11 @@ class Passwords:
             return await anyio.to_thread.run_sync(work, limiter=self._limiter)
         finally:
             self._pending -= 1
+
+
+def _bytes(password: str) -> bytes:
+    # A form may be sent in a charset that yields lone surrogates, which UTF-8 cannot say.
+    return password.encode("utf-8", "surrogatepass")
 
 
 def _hash_nobody_has(settings: Settings) -> str:

@@ -1,12 +1,13 @@
-"""Access tokens (JWT) and refresh tokens (opaque); the only file that imports jose."""
+"""Access tokens (JWT) and opaque ones for refreshes and emails; the only file with jose."""
 
 import base64
 import hashlib
 import re
 import secrets
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 from uuid import UUID
 
 from jose import jwk, jws
@@ -16,15 +17,15 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from uuid_utils.compat import uuid7
 
 from app.errors import UnauthorizedError
+from app.keys import SigningKey
 from app.settings import Settings
 
-_ALGORITHM = "HS256"
-# Ours have about 400 bytes.
+# Ours have about 500 bytes, with RS256 800.
 _TOKEN_LENGTH_MAX = 2048
 # Clocks of two hosts may differ by this much.
 _CLOCK_SKEW_SECONDS = 30
-# RFC 7515, 7.1; a length of 1 modulo 4 is no base64, so 43 is what HMAC-SHA-256 gives.
-_COMPACT_FORM = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]{43}", re.ASCII)
+# RFC 7515, 7.1.
+_COMPACT_FORM = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+", re.ASCII)
 
 
 class AccessClaims(BaseModel):
@@ -40,14 +41,27 @@ class AccessClaims(BaseModel):
     iat: int
     exp: int
     typ: Literal["access"]
+    scope: str
+
+
+@dataclass(frozen=True)
+class TokenKey:
+    """Built once: building it for every token costs 47 us."""
+
+    kid: str
+    algorithm: str
+    signing_key: Key
+    verifying_key: Key
+    # What every token of this key begins with: alg, kid and typ, always in the same words.
+    header_segment: str
 
 
 @dataclass(frozen=True)
 class TokenKeys:
-    """Made once per worker; building the key for every token costs 47 us."""
+    """Made once per worker."""
 
-    key: Key
-    header_segment: str
+    signing: TokenKey
+    by_header_segment: Mapping[str, TokenKey]
     issuer: str
     audience: str
     access_token_seconds: int
@@ -56,11 +70,10 @@ class TokenKeys:
 
 
 def build_token_keys(settings: Settings) -> TokenKeys:
-    key = jwk.construct(settings.secret_key.get_secret_value(), _ALGORITHM)
-    header_segment = jws.sign({}, key, algorithm=_ALGORITHM).partition(".")[0]
+    keys = [_build_key(key) for key in settings.token_key_ring]
     return TokenKeys(
-        key,
-        header_segment,
+        keys[0],
+        {key.header_segment: key for key in keys},
         settings.token_issuer,
         settings.token_audience,
         settings.access_token_seconds,
@@ -69,7 +82,29 @@ def build_token_keys(settings: Settings) -> TokenKeys:
     )
 
 
-def issue_access_token(keys: TokenKeys, user_id: UUID, session_id: UUID) -> str:
+def _build_key(key: SigningKey) -> TokenKey:
+    signing_key = jwk.construct(key.key.get_secret_value(), key.alg)
+    is_shared = key.alg == "HS256"
+    verifying_key = signing_key if is_shared else signing_key.public_key()
+    header_segment = jws.sign({}, signing_key, {"kid": key.kid}, key.alg).partition(".")[0]
+    return TokenKey(key.kid, key.alg, signing_key, verifying_key, header_segment)
+
+
+def public_keys(keys: TokenKeys) -> Sequence[Mapping[str, str]]:
+    """RFC 7517 documents of the keys that have a public half; a shared secret has none."""
+    return [
+        {
+            **cast("dict[str, str]", key.verifying_key.to_dict()),
+            "kid": key.kid,
+            "alg": key.algorithm,
+            "use": "sig",
+        }
+        for key in keys.by_header_segment.values()
+        if key.algorithm != "HS256"
+    ]
+
+
+def issue_access_token(keys: TokenKeys, user_id: UUID, session_id: UUID, scope: str) -> str:
     now = int(time.time())
     claims = AccessClaims(
         iss=keys.issuer,
@@ -80,8 +115,11 @@ def issue_access_token(keys: TokenKeys, user_id: UUID, session_id: UUID) -> str:
         iat=now,
         exp=now + keys.access_token_seconds,
         typ="access",
+        scope=scope,
     )
-    return jws.sign(claims.model_dump(mode="json"), keys.key, algorithm=_ALGORITHM)
+    key = keys.signing
+    payload = claims.model_dump(mode="json")
+    return jws.sign(payload, key.signing_key, {"kid": key.kid}, key.algorithm)
 
 
 def read_access_token(keys: TokenKeys, token: str) -> AccessClaims:
@@ -94,21 +132,20 @@ def read_access_token(keys: TokenKeys, token: str) -> AccessClaims:
         claims.iss != keys.issuer
         or claims.aud != keys.audience
         or claims.iat > now + _CLOCK_SKEW_SECONDS
+        # Also what was issued before the setting was lowered.
+        or claims.exp - claims.iat > keys.access_token_seconds
     ):
         raise _invalid()
     return claims
 
 
 def _verify(keys: TokenKeys, token: str) -> AccessClaims:
-    # The header is compared, not read: `alg`, `crit`, `kid` and `jwk` of a stranger never count.
-    if (
-        len(token) > _TOKEN_LENGTH_MAX
-        or token.partition(".")[0] != keys.header_segment
-        or not _is_canonical(token)
-    ):
+    # The header is looked up, not read: `alg`, `crit`, `kid` and `jwk` of a stranger never count.
+    key = keys.by_header_segment.get(token.partition(".")[0])
+    if key is None or len(token) > _TOKEN_LENGTH_MAX or not _is_canonical(token):
         raise _invalid()
     try:
-        payload = jws.verify(token, keys.key, [_ALGORITHM])
+        payload = jws.verify(token, key.verifying_key, [key.algorithm])
         return AccessClaims.model_validate_json(payload, strict=True)
     except (JOSEError, ValidationError, ValueError, TypeError) as error:
         raise _invalid() from error
@@ -120,6 +157,8 @@ def _is_canonical(token: str) -> bool:
     if not _COMPACT_FORM.fullmatch(token):
         return False
     signature = token.rpartition(".")[2].encode()
+    if len(signature) % 4 == 1:
+        return False  # No base64 has this length.
     padding = b"=" * (-len(signature) % 4)
     decoded = base64.urlsafe_b64decode(signature + padding)
     return base64.urlsafe_b64encode(decoded) == signature + padding
@@ -129,10 +168,10 @@ def _invalid() -> UnauthorizedError:
     return UnauthorizedError("The access token is not valid.")
 
 
-def new_refresh_token() -> str:
-    """256 random bits; only `hash_refresh_token` of it is stored."""
+def new_opaque_token() -> str:
+    """256 random bits, for refreshes and emails; only `hash_opaque_token` of it is stored."""
     return secrets.token_urlsafe(32)
 
 
-def hash_refresh_token(token: str) -> bytes:
+def hash_opaque_token(token: str) -> bytes:
     return hashlib.sha256(token.encode()).digest()

@@ -10,8 +10,10 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from app.accounts import repository as accounts
+from app.accounts.client import get_client
 from app.accounts.passwords import Passwords
 from app.accounts.repository import Caller
+from app.accounts.sessions import Login
 from app.admin import service
 from app.admin.audit import actor_of
 from app.database import Database
@@ -42,7 +44,8 @@ class AdminAuthentication(AuthenticationBackend):
         database, passwords = _database(request), cast("Passwords", request.state.passwords)
         form = await request.form()
         email, password = _text(form, "username").strip().lower(), _text(form, "password")
-        credentials = await service.check_password(database, passwords, email, password)
+        login = Login(email, password, await get_client(request))
+        credentials = await service.check_password(database, passwords, login)
         if credentials is None:
             return False
         actor = actor_of(request, credentials.user_id, email)

@@ -9,24 +9,26 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.accounts import repository as accounts
+from app.accounts import scopes, sessions
 from app.accounts.models import Session
 from app.accounts.passwords import Passwords
 from app.accounts.repository import Credentials
+from app.accounts.sessions import Login
 from app.admin import audit, repository
 from app.admin.audit import Actor
 from app.admin.repository import Row
 from app.database import Database
-from app.errors import ConflictError, NotFoundError
+from app.errors import ConflictError, NotFoundError, UnauthorizedError
 
 
 async def check_password(
-    database: Database, passwords: Passwords, email: str, password: str
+    database: Database, passwords: Passwords, login: Login
 ) -> Credentials | None:
-    """In the same queue and the same time as the logins of the API."""
-    credentials = await accounts.get_credentials(database, email)
-    known_hash = credentials.password_hash if credentials else None
-    matches, _ = await passwords.verify(password, known_hash)
-    return credentials if matches else None
+    """In the same queue, the same time and under the same throttling as the logins of the API."""
+    try:
+        return await sessions.authenticate(database, passwords, login)
+    except UnauthorizedError:
+        return None
 
 
 async def start_session(
@@ -39,8 +41,8 @@ async def start_session(
         if user is None or not user.is_admin:
             return None
         if replaced is not None:
-            await accounts.delete_session(session, replaced)
-        login = Session(user_id=user.id, expires_at=expires_at)
+            await accounts.delete_session_of_user(session, user.id, replaced)
+        login = Session(user_id=user.id, expires_at=expires_at, scope=scopes.ADMIN)
         await repository.add_row(session, login)
         session.add(audit.entry(actor, "log in", login))
     return login.id

@@ -1,22 +1,28 @@
 """Routes of the items: the worked example to copy; the next hop is `service.py`."""
 
+from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Request, Response, status
+from fastapi import APIRouter, Request, Response, Security, status
 
-from app.accounts.dependencies import CallerDep
+from app.accounts.dependencies import get_caller
+from app.accounts.repository import Caller
+from app.accounts.scopes import ITEMS_READ, ITEMS_WRITE
 from app.database import DatabaseDep, SessionDep
 from app.errors import problem_responses
 from app.items import service
 from app.items.schemas import ItemCreate, ItemOut, ItemPage, ItemUpdate
 from app.pagination import PageCursor, PageLimit
 
-router = APIRouter(prefix="/items", tags=["items"], responses=problem_responses(401))
+router = APIRouter(prefix="/items", tags=["items"], responses=problem_responses(401, 403))
+
+ReaderDep = Annotated[Caller, Security(get_caller, scopes=[ITEMS_READ])]
+WriterDep = Annotated[Caller, Security(get_caller, scopes=[ITEMS_WRITE])]
 
 
 @router.post("", status_code=status.HTTP_201_CREATED)
 async def create_item(
-    request: Request, response: Response, caller: CallerDep, session: SessionDep, body: ItemCreate
+    request: Request, response: Response, caller: WriterDep, session: SessionDep, body: ItemCreate
 ) -> ItemOut:
     """Create an item of the caller."""
     item = await service.create_item(session, caller.id, body)
@@ -26,21 +32,21 @@ async def create_item(
 
 @router.get("")
 async def list_items(
-    database: DatabaseDep, caller: CallerDep, limit: PageLimit = 20, cursor: PageCursor = None
+    database: DatabaseDep, caller: ReaderDep, limit: PageLimit = 20, cursor: PageCursor = None
 ) -> ItemPage:
     """The caller's items, newest first."""
     return await service.list_items(database, caller.id, cursor, limit)
 
 
 @router.get("/{item_id}", responses=problem_responses(404))
-async def read_item(database: DatabaseDep, caller: CallerDep, item_id: UUID) -> ItemOut:
+async def read_item(database: DatabaseDep, caller: ReaderDep, item_id: UUID) -> ItemOut:
     """One item of the caller."""
     return await service.read_item(database, caller.id, item_id)
 
 
 @router.patch("/{item_id}", responses=problem_responses(404))
 async def update_item(
-    caller: CallerDep, session: SessionDep, item_id: UUID, body: ItemUpdate
+    caller: WriterDep, session: SessionDep, item_id: UUID, body: ItemUpdate
 ) -> ItemOut:
     """Change the fields that are sent."""
     return ItemOut.model_validate(await service.update_item(session, caller.id, item_id, body))
@@ -49,6 +55,6 @@ async def update_item(
 @router.delete(
     "/{item_id}", status_code=status.HTTP_204_NO_CONTENT, responses=problem_responses(404)
 )
-async def delete_item(caller: CallerDep, session: SessionDep, item_id: UUID) -> None:
+async def delete_item(caller: WriterDep, session: SessionDep, item_id: UUID) -> None:
     """Delete an item of the caller."""
     await service.delete_item(session, caller.id, item_id)

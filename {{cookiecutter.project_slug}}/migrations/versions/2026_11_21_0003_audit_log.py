@@ -1,6 +1,6 @@
 """audit log
 
-Revision: 0003, follows 0001, made 2026-11-21 12:00:00+00:00
+Revision: 0003, follows 0002, made 2026-11-21 12:00:00+00:00
 """
 
 import sqlalchemy as sa
@@ -8,7 +8,7 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 revision = "0003"
-down_revision = "0001"
+down_revision = "0002"
 branch_labels = None
 depends_on = None
 

@@ -5,8 +5,10 @@ import asyncio
 import pytest
 
 from app.accounts.passwords import Passwords
+from app.accounts.schemas import UserCreate
 from app.errors import UnavailableError
 from app.settings import Settings
+from development import common_passwords
 
 
 async def test_password_matches_its_hash(settings: Settings) -> None:
@@ -38,3 +40,24 @@ async def test_login_queue_refuses_when_it_is_full(settings: Settings) -> None:
         *(passwords.hash("secret") for _ in range(5)), return_exceptions=True
     )
     assert sum(isinstance(result, UnavailableError) for result in results) == 3
+
+
+@pytest.mark.parametrize("password", ["password123", "PassWord123", " qwertyuiop "])
+def test_common_password_is_refused(password: str) -> None:
+    with pytest.raises(ValueError, match="guessed first"):
+        UserCreate.model_validate({"email": "ada@example.com", "password": password})
+
+
+def test_email_is_refused_as_password() -> None:
+    with pytest.raises(ValueError, match="no password"):
+        UserCreate.model_validate({"email": "ada@example.com", "password": "Ada@Example.com"})
+
+
+def test_list_of_common_passwords_is_the_maintained_one() -> None:
+    assert common_passwords.LIST.read_text("utf-8") == common_passwords.build_list()
+
+
+async def test_password_never_matches_when_it_is_not_unicode(settings: Settings) -> None:
+    passwords = Passwords(settings)
+    known = await passwords.hash("secret")
+    assert await passwords.verify("\ud800", known) == (False, None)

@@ -30,17 +30,19 @@ def claims(settings: Settings) -> dict[str, object]:
         "iat": now,
         "exp": now + 60,
         "typ": "access",
+        "scope": "account",
     }
 
 
 def sign(settings: Settings, claims: dict[str, object], **header: str) -> str:
-    secret = settings.secret_key.get_secret_value()
-    return jws.sign(claims, secret, headers=header, algorithm="HS256")
+    key = settings.token_key_ring[0]
+    header = {"kid": key.kid} | header
+    return jws.sign(claims, key.key.get_secret_value(), headers=header, algorithm="HS256")
 
 
 def test_token_names_user_and_session(keys: TokenKeys) -> None:
-    claims = read_access_token(keys, issue_access_token(keys, USER_ID, SESSION_ID))
-    assert (claims.sub, claims.sid) == (USER_ID, SESSION_ID)
+    claims = read_access_token(keys, issue_access_token(keys, USER_ID, SESSION_ID, "account"))
+    assert (claims.sub, claims.sid, claims.scope) == (USER_ID, SESSION_ID, "account")
 
 
 def test_token_is_accepted_when_all_claims_are_right(
@@ -61,11 +63,14 @@ def test_token_is_accepted_when_all_claims_are_right(
         ("typ", "refresh"),
         ("iat", 99_999_999_999),
         ("exp", 1),
+        ("exp", 99_999_999_999),
+        ("iat", -1),
         ("exp", None),
         ("exp", []),
         ("exp", "99999999999"),
         ("exp", 1e308),
         ("exp", True),
+        ("scope", ["admin"]),
         ("admin", True),
     ],
 )
@@ -76,7 +81,7 @@ def test_token_is_refused_when_a_claim_is_wrong(
         read_access_token(keys, sign(settings, claims | {name: value}))
 
 
-@pytest.mark.parametrize("name", ["iss", "aud", "sub", "sid", "jti", "iat", "exp", "typ"])
+@pytest.mark.parametrize("name", ["iss", "aud", "sub", "sid", "jti", "iat", "exp", "typ", "scope"])
 def test_token_is_refused_when_a_claim_is_missing(
     keys: TokenKeys, settings: Settings, claims: dict[str, object], name: str
 ) -> None:
@@ -111,7 +116,7 @@ def test_token_is_refused_when_its_header_is_not_ours(
 def test_token_is_refused_when_it_is_malformed(keys: TokenKeys, spoil: object) -> None:
     assert callable(spoil)
     with pytest.raises(UnauthorizedError):
-        read_access_token(keys, spoil(issue_access_token(keys, USER_ID, SESSION_ID)))
+        read_access_token(keys, spoil(issue_access_token(keys, USER_ID, SESSION_ID, "account")))
 
 
 def test_token_is_refused_when_another_key_signed_it(

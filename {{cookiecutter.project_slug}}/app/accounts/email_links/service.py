@@ -1,0 +1,167 @@
+"""Links sent by email: they verify an address or reset a password.
+
+Sending happens after the response, so that nobody can tell from the time it takes who is
+registered. A crash in between loses the mail: the user asks for another one.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+from uuid import UUID
+
+import structlog
+
+from app.accounts import repository as accounts
+from app.accounts.client import Client
+from app.accounts.email_links import repository
+from app.accounts.passwords import Passwords
+from app.accounts.sessions import Login
+from app.accounts.tokens import hash_opaque_token, new_opaque_token
+from app.database import Database
+from app.errors import AppError, ForbiddenError
+from app.mail import Mailer, MailError, NoMailer
+from app.settings import Settings
+from app.throttling.service import Attempt, ThrottlePolicy, admit, know
+
+log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+
+Purpose = Literal["verify-email", "reset-password"]
+
+# About 40 mails a day at most to a mailbox that somebody wants to flood, 5 of them at once.
+_POLICY = ThrottlePolicy(
+    account_attempts=5,
+    address_attempts=50,
+    delay_seconds_max=3600,
+    forget_after=timedelta(days=1),
+    known_for=timedelta(0),
+)
+_SECONDS_PER_HOUR = 3600
+
+
+@dataclass(frozen=True)
+class EmailLinks:
+    """What is needed to send links; made once per worker."""
+
+    mailer: Mailer
+    # False: nobody has set a mail server, so nothing is sent without being asked for.
+    is_mail_set_up: bool
+    public_url: str
+    verification: timedelta
+    reset: timedelta
+
+
+def build_email_links(settings: Settings, mailer: Mailer) -> EmailLinks:
+    return EmailLinks(
+        mailer,
+        not isinstance(mailer, NoMailer),
+        str(settings.public_url).rstrip("/"),
+        timedelta(seconds=settings.email_verification_seconds),
+        timedelta(seconds=settings.password_reset_seconds),
+    )
+
+
+async def admit_request(database: Database, email: str, client: Client) -> None:
+    """Bounds how many mails one mailbox gets; counts unknown ones alike."""
+    await admit(database, _POLICY, Attempt("email", email, client.address))
+
+
+async def send_verification(database: Database, links: EmailLinks, user_id: UUID, to: str) -> None:
+    await _send(database, links, user_id, to, "verify-email")
+
+
+async def send_password_reset(database: Database, links: EmailLinks, email: str) -> None:
+    """To whoever is registered with it; nothing happens when nobody is."""
+    try:
+        user_id = await repository.get_user_id(database, email)
+    except AppError as error:
+        log.error("mail not sent", purpose="reset-password", reason=str(error.detail))
+        return
+    if user_id is not None:
+        await _send(database, links, user_id, email, "reset-password")
+
+
+async def verify_email(database: Database, token: str) -> None:
+    async with database.transaction() as session:
+        user_id = await repository.spend_token(session, hash_opaque_token(token), "verify-email")
+        if user_id is not None:
+            await accounts.set_email_verified(session, user_id)
+    if user_id is None:
+        raise _spent()
+
+
+async def reset_password(
+    database: Database, passwords: Passwords, client: Client, token: str, new_password: str
+) -> None:
+    """Every session ends: whoever knew the old password is out."""
+    token_hash = hash_opaque_token(token)
+    # Asked first, so that nobody makes us hash passwords with invented tokens.
+    if not await repository.is_valid(database, token_hash, "reset-password"):
+        raise _spent()
+    new_hash = await passwords.hash(new_password)
+    async with database.transaction() as session:
+        user_id = await repository.spend_token(session, token_hash, "reset-password")
+        user = await accounts.get_user(session, user_id) if user_id else None
+        if user is not None:
+            user.password_hash = new_hash
+            await accounts.set_email_verified(session, user.id)
+            await accounts.delete_sessions_of_user(session, user.id)
+            await repository.delete_tokens(session, user.id, "reset-password")
+    if user is None:
+        raise _spent()
+    # Whoever reads the mailbox may log in from here, however many strangers guess elsewhere.
+    await know(database, passwords.guess_policy, Login(user.email, "", client).attempt)
+
+
+async def _send(
+    database: Database, links: EmailLinks, user_id: UUID, to: str, purpose: Purpose
+) -> None:
+    token = new_opaque_token()
+    lives = links.verification if purpose == "verify-email" else links.reset
+    expires_at = datetime.now(UTC) + lives
+    # After the # : browsers send that part to no server, so it is in no log and no Referer.
+    url = f"{links.public_url}/{purpose}#token={token}"
+    subject, text = _MESSAGES[purpose](url, lives)
+    try:
+        async with database.transaction() as session:
+            await repository.add_token(
+                session, hash_opaque_token(token), user_id, purpose, expires_at
+            )
+        await links.mailer.send(to, subject, text)
+    except (MailError, AppError) as error:
+        # The response is out already: only the log can tell.
+        log.error("mail not sent", purpose=purpose, user_id=str(user_id), reason=str(error))
+
+
+def _verification_message(url: str, lives: timedelta) -> tuple[str, str]:
+    return "Verify your email address", (
+        "Please open this link to show that this address is yours:\n\n"
+        f"{url}\n\nIt works once and for {_spoken(lives)}."
+        " If you did not sign up, you need not do anything.\n"
+    )
+
+
+def _reset_message(url: str, lives: timedelta) -> tuple[str, str]:
+    return "Reset your password", (
+        "Somebody, probably you, wants a new password for your account."
+        f" Please open this link to choose one:\n\n{url}\n\n"
+        f"It works once and for {_spoken(lives)}."
+        " If it was not you, you need not do anything: your password stays as it is.\n"
+    )
+
+
+_MESSAGES: dict[Purpose, Callable[[str, timedelta], tuple[str, str]]] = {
+    "verify-email": _verification_message,
+    "reset-password": _reset_message,
+}
+
+
+def _spoken(lives: timedelta) -> str:
+    seconds = int(lives.total_seconds())
+    if seconds < 2 * _SECONDS_PER_HOUR:
+        return f"{seconds // 60} minutes"
+    return f"{seconds // _SECONDS_PER_HOUR} hours"
+
+
+def _spent() -> ForbiddenError:
+    return ForbiddenError("The token is not valid, was used before or has expired.")

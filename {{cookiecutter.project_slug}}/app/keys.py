@@ -1,0 +1,111 @@
+"""The keys of access tokens as they stand in JWT_KEYS: the first signs, all of them verify.
+
+Next hop: `app.accounts.tokens`, the only user of what is in them.
+"""
+
+import json
+import secrets
+from collections.abc import Sequence
+from typing import Annotated, Literal, Self
+
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.asymmetric.ec import generate_private_key as generate_ec_key
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key as generate_rsa_key
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+# RFC 7518, 3.2: as long as the hash.
+HMAC_KEY_BYTES_MIN = 32
+# RFC 7518, 3.3.
+RSA_KEY_BITS_MIN = 2048
+
+Algorithm = Literal["HS256", "ES256", "RS256"]
+# It stands in headers and file names of other people's systems.
+KeyId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+
+
+class SigningKey(BaseModel):
+    """HS256 has a secret text, ES256 and RS256 a private key in PEM."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    kid: KeyId
+    alg: Algorithm = "HS256"
+    key: SecretStr
+
+    @model_validator(mode="after")
+    def _refuse_key_of_another_kind(self) -> Self:
+        text = self.key.get_secret_value()
+        fits = {"HS256": _is_hmac_key, "ES256": _is_ec_key, "RS256": _is_rsa_key}[self.alg]
+        if not fits(text):
+            raise ValueError(f"the key does not fit {self.alg}: {_WANTED[self.alg]}")
+        return self
+
+
+_WANTED = {
+    "HS256": f"it takes a random text of at least {HMAC_KEY_BYTES_MIN} bytes, not a PEM",
+    "ES256": "it takes a private key on the curve P-256 in PEM, without a password",
+    "RS256": f"it takes an RSA private key of {RSA_KEY_BITS_MIN} bits in PEM, without a password",
+}
+
+
+def refuse_unusable_ring(ring: tuple[SigningKey, ...]) -> tuple[SigningKey, ...]:
+    if not ring:
+        raise ValueError("there is no key in the list")
+    if len({key.kid for key in ring}) < len(ring):
+        raise ValueError("two keys have the same kid")
+    return ring
+
+
+def generate_key(algorithm: Algorithm) -> SigningKey:
+    private_key: EllipticCurvePrivateKey | RSAPrivateKey
+    match algorithm:
+        case "HS256":
+            text = secrets.token_urlsafe(48)
+        case "ES256":
+            private_key = generate_ec_key(SECP256R1())
+            text = _pem(private_key)
+        case "RS256":
+            private_key = generate_rsa_key(public_exponent=65537, key_size=RSA_KEY_BITS_MIN)
+            text = _pem(private_key)
+    return SigningKey(kid=secrets.token_hex(4), alg=algorithm, key=SecretStr(text))
+
+
+def dump_keys(ring: Sequence[SigningKey]) -> str:
+    """One line, as JWT_KEYS takes it; it holds the secrets."""
+    return json.dumps(
+        [{"kid": key.kid, "alg": key.alg, "key": key.key.get_secret_value()} for key in ring]
+    )
+
+
+def _pem(private_key: EllipticCurvePrivateKey | RSAPrivateKey) -> str:
+    pem = private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return pem.decode()
+
+
+def _is_hmac_key(text: str) -> bool:
+    # A public key as a shared secret is the classic confusion of algorithms.
+    return len(text.encode()) >= HMAC_KEY_BYTES_MIN and "-----BEGIN" not in text
+
+
+def _is_ec_key(text: str) -> bool:
+    key = _load(text)
+    return isinstance(key, EllipticCurvePrivateKey) and isinstance(key.curve, SECP256R1)
+
+
+def _is_rsa_key(text: str) -> bool:
+    key = _load(text)
+    return isinstance(key, RSAPrivateKey) and key.key_size >= RSA_KEY_BITS_MIN
+
+
+def _load(text: str) -> object:
+    try:
+        return load_pem_private_key(text.encode(), password=None)
+    except (ValueError, TypeError):
+        return None

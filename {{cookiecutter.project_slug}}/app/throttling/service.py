@@ -1,0 +1,123 @@
+"""Slows down who guesses, in PostgreSQL, for all workers and hosts together.
+
+Every attempt is counted before its work begins and taken back when it succeeds.
+"""
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from ipaddress import IPv6Address, IPv6Network, ip_address
+
+from app.database import Database
+from app.errors import TooManyRequestsError
+from app.settings import Settings
+from app.throttling import repository
+
+# Every provider gives at least this much to one customer.
+_IPV6_CUSTOMER_PREFIX_BITS = 64
+
+
+@dataclass(frozen=True)
+class ThrottlePolicy:
+    account_attempts: int
+    address_attempts: int
+    delay_seconds_max: float
+    forget_after: timedelta
+    known_for: timedelta
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """At what, on which account (whether it exists or not), from which address (if known)."""
+
+    purpose: str
+    account: str
+    address: str | None
+
+    @property
+    def account_key(self) -> bytes:
+        return self._key("account", self.account)
+
+    @property
+    def address_key(self) -> bytes | None:
+        return self._key("address", _customer(self.address)) if self.address else None
+
+    @property
+    def pair_key(self) -> bytes | None:
+        if not self.address:
+            return None
+        return self._key("pair", _customer(self.address), self.account)
+
+    @property
+    def keys(self) -> Mapping[str, bytes | None]:
+        return {
+            "account_key": self.account_key,
+            "address_key": self.address_key,
+            "pair_key": self.pair_key,
+        }
+
+    def _key(self, *parts: str) -> bytes:
+        # What people type may hold lone surrogates, which UTF-8 cannot say.
+        text = "\0".join((self.purpose, *parts))
+        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+
+
+def build_login_policy(settings: Settings) -> ThrottlePolicy:
+    return ThrottlePolicy(
+        account_attempts=settings.login_attempts_per_account,
+        address_attempts=settings.login_attempts_per_address,
+        delay_seconds_max=settings.login_delay_seconds_max,
+        forget_after=timedelta(seconds=settings.login_forget_seconds),
+        known_for=timedelta(seconds=settings.refresh_token_seconds),
+    )
+
+
+async def admit(database: Database, policy: ThrottlePolicy, attempt: Attempt) -> None:
+    """Counts the attempt, or raises TooManyRequestsError."""
+    wait_seconds = await repository.count_attempt(
+        database,
+        {
+            **attempt.keys,
+            "account_attempts": policy.account_attempts,
+            "address_attempts": policy.address_attempts,
+            "delay_seconds_max": policy.delay_seconds_max,
+            "forget_after": policy.forget_after,
+        },
+    )
+    if wait_seconds is not None:
+        raise TooManyRequestsError("Too many attempts; wait.", max(1, math.ceil(wait_seconds)))
+
+
+async def take_back(database: Database, attempt: Attempt) -> None:
+    """As if it had not been counted."""
+    await repository.take_back(database, attempt.keys)
+
+
+async def forgive(database: Database, policy: ThrottlePolicy, attempt: Attempt) -> None:
+    """It succeeded: it does not count, and its address is now known to the account."""
+    await take_back(database, attempt)
+    await know(database, policy, attempt)
+
+
+async def know(database: Database, policy: ThrottlePolicy, attempt: Attempt) -> None:
+    """From now on strangers elsewhere cannot slow this address down on this account."""
+    if attempt.pair_key:
+        await repository.remember(database, attempt.pair_key, policy.known_for)
+
+
+async def purge(database: Database, row_count: int) -> int:
+    return await repository.delete_forgotten(database, row_count)
+
+
+def _customer(address: str) -> str:
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return address
+    if not isinstance(parsed, IPv6Address):
+        return address
+    if parsed.ipv4_mapped:
+        return str(parsed.ipv4_mapped)
+    return str(IPv6Network((parsed, _IPV6_CUSTOMER_PREFIX_BITS), strict=False))

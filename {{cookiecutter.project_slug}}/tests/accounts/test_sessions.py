@@ -1,0 +1,203 @@
+"""Sessions and scopes, through HTTP."""
+
+import hashlib
+from datetime import timedelta
+
+import pytest
+from fastapi import FastAPI
+from httpx2 import AsyncClient, Response
+from sqlalchemy import func, select, update
+
+from app.accounts.commands import purge_all
+from app.accounts.dependencies import AdminDep
+from app.accounts.models import RefreshToken, Session, User
+from app.database import Database
+from app.lifespan import State, build_state
+from app.main import create_app
+from app.settings import Settings
+from tests.accounts.test_router import log_in, read_me, refresh
+from tests.conftest import PASSWORD, SignedInUser, connect, sign_up
+
+SESSIONS = "/api/v1/auth/sessions"
+
+
+async def log_in_for(client: AsyncClient, scope: str) -> Response:
+    form = {"username": "ada@example.com", "password": PASSWORD, "scope": scope}
+    return await client.post("/api/v1/auth/token", data=form)
+
+
+def bearer(response: Response) -> dict[str, str]:
+    return {"Authorization": f"Bearer {response.json()['access_token']}"}
+
+
+async def write(database: Database, **values: object) -> None:
+    async with database.transaction() as session:
+        await session.execute(update(User).values(**values))
+
+
+async def test_sessions_are_listed_with_the_last_used_first(
+    client: AsyncClient, user: SignedInUser, database: Database
+) -> None:
+    async with database.transaction() as session:
+        await session.execute(update(Session).values(last_used_at=func.now() - timedelta(days=1)))
+    form = {"username": user.email, "password": PASSWORD}
+    headers = {"User-Agent": "Firefox/\x7f" + "x" * 300}
+    here = bearer(await client.post("/api/v1/auth/token", data=form, headers=headers))
+    listed = (await client.get(SESSIONS, headers=here)).json()
+    assert [session["current"] for session in listed] == [True, False]
+    assert listed[0]["user_agent"] == "Firefox/" + "x" * 191
+    assert listed[0]["address"] == "127.0.0.1"
+    assert listed[0]["last_used_at"] >= listed[0]["created_at"]
+
+
+async def test_refresh_is_the_last_use_of_its_session(
+    client: AsyncClient, user: SignedInUser, database: Database
+) -> None:
+    pair = (await log_in(client)).json()
+    async with database.transaction() as session:
+        long_ago = func.now() - timedelta(days=1)
+        await session.execute(update(Session).values(last_used_at=long_ago, address=None))
+    renewed = await refresh(client, pair["refresh_token"])
+    listed = (await client.get(SESSIONS, headers=bearer(renewed))).json()
+    assert [session["current"] for session in listed] == [True, False]
+    assert [session["address"] for session in listed] == ["127.0.0.1", None]
+
+
+async def test_refresh_token_is_stored_as_a_hash(
+    client: AsyncClient, user: SignedInUser, database: Database
+) -> None:
+    token = (await log_in(client)).json()["refresh_token"]
+    rows = await database.read_all(select(RefreshToken.token_hash))
+    assert hashlib.sha256(token.encode()).digest() in {row[0] for row in rows}
+
+
+async def test_session_is_ended_by_its_owner(client: AsyncClient, user: SignedInUser) -> None:
+    other = await log_in(client)
+    listed = (await client.get(SESSIONS, headers=bearer(other))).json()
+    (id_,) = (session["id"] for session in listed if session["current"])
+    response = await client.delete(f"{SESSIONS}/{id_}", headers=user.headers)
+    assert response.status_code == 204
+    assert (await read_me(client, other.json()["access_token"])).status_code == 401
+    assert (await refresh(client, other.json()["refresh_token"])).status_code == 401
+
+
+async def test_session_is_unknown_when_it_is_somebody_elses(
+    client: AsyncClient, user: SignedInUser, stranger: SignedInUser
+) -> None:
+    (session,) = (await client.get(SESSIONS, headers=user.headers)).json()
+    response = await client.delete(f"{SESSIONS}/{session['id']}", headers=stranger.headers)
+    assert response.status_code == 404
+    assert (await client.get(SESSIONS, headers=user.headers)).status_code == 200
+
+
+async def test_access_ends_at_once_when_the_user_is_disabled(
+    client: AsyncClient, user: SignedInUser, database: Database
+) -> None:
+    pair = (await log_in(client)).json()
+    await write(database, disabled_at=func.now())
+    assert (await read_me(client, pair["access_token"])).status_code == 401
+    assert (await refresh(client, pair["refresh_token"])).status_code == 401
+    assert (await log_in(client)).status_code == 401
+
+
+async def test_purge_deletes_expired_sessions(
+    client: AsyncClient, user: SignedInUser, database: Database
+) -> None:
+    async with database.transaction() as session:
+        expired = func.now() - timedelta(seconds=1)
+        await session.execute(update(Session).values(expires_at=expired))
+    await purge_all(database)
+    assert await database.read_one(select(func.count()).select_from(Session)) == (0,)
+
+
+async def test_login_deletes_expired_sessions(
+    client: AsyncClient, user: SignedInUser, database: Database
+) -> None:
+    async with database.transaction() as session:
+        expired = func.now() - timedelta(seconds=1)
+        await session.execute(update(Session).values(expires_at=expired))
+    await log_in(client)
+    assert await database.read_one(select(func.count()).select_from(Session)) == (1,)
+
+
+async def test_login_grants_everything_the_user_may_when_no_scope_is_asked_for(
+    client: AsyncClient, user: SignedInUser
+) -> None:
+    pair = await log_in(client)
+    assert "scope" not in pair.json()
+    for url in (SESSIONS, "/api/v1/items"):
+        assert (await client.get(url, headers=bearer(pair))).status_code == 200
+
+
+async def test_token_is_only_good_for_the_scopes_asked_for(
+    client: AsyncClient, user: SignedInUser
+) -> None:
+    pair = await log_in_for(client, "items:read")
+    assert (await client.get("/api/v1/items", headers=bearer(pair))).status_code == 200
+    for response in (
+        await client.post("/api/v1/items", json={"title": "a"}, headers=bearer(pair)),
+        await client.get(SESSIONS, headers=bearer(pair)),
+    ):
+        assert response.status_code == 403
+        assert "insufficient_scope" in response.headers["www-authenticate"]
+
+
+async def test_refresh_widens_no_scope(client: AsyncClient, user: SignedInUser) -> None:
+    pair = await log_in_for(client, "items:read")
+    renewed = await refresh(client, pair.json()["refresh_token"])
+    assert (await client.get("/api/v1/items", headers=bearer(renewed))).status_code == 200
+    assert (await client.get(SESSIONS, headers=bearer(renewed))).status_code == 403
+
+
+async def test_login_tells_the_scope_when_it_is_less_than_asked_for(
+    client: AsyncClient, user: SignedInUser
+) -> None:
+    response = await log_in_for(client, "items:read admin invented")
+    assert response.json()["scope"] == "items:read"
+
+
+async def test_login_is_refused_when_no_scope_can_be_granted(
+    client: AsyncClient, user: SignedInUser
+) -> None:
+    assert (await log_in_for(client, "admin")).status_code == 403
+
+
+@pytest.mark.parametrize("is_admin", [True, False])
+async def test_admin_route_looks_at_the_user_and_not_only_at_the_token(
+    app: FastAPI, client: AsyncClient, user: SignedInUser, database: Database, is_admin: bool
+) -> None:
+    @app.get("/administration")
+    async def administer(caller: AdminDep) -> str:
+        return caller.email
+
+    await write(database, is_admin=True)
+    pair = await log_in(client)
+    await write(database, is_admin=is_admin)
+    response = await client.get("/administration", headers=bearer(pair))
+    assert response.status_code == (200 if is_admin else 403)
+
+
+async def test_login_is_slowed_down_alike_when_the_email_is_unknown(
+    app: FastAPI, settings: Settings, committing_database: Database
+) -> None:
+    tight = settings.model_copy(update={"login_attempts_per_account": 3})
+    state = build_state(tight, committing_database)
+    await sign_up(state, "ada@example.com")
+    async with connect(app, state) as client:
+        for email in ("ada@example.com", "nobody@example.com"):
+            form = {"username": email, "password": "wrong"}
+            answers = [await client.post("/api/v1/auth/token", data=form) for _ in range(4)]
+            assert [answer.status_code for answer in answers] == [401, 401, 401, 429]
+            assert answers[3].headers["retry-after"] == "1"
+
+
+async def test_authorize_button_finds_the_token_route_below_the_root_path(
+    settings: Settings, state: State
+) -> None:
+    below = create_app(settings.model_copy(update={"root_path": "/service"}))
+    async with connect(below, state) as client:
+        document = (await client.get("/openapi.json")).json()
+        (scheme,) = document["components"]["securitySchemes"].values()
+        url = scheme["flows"]["password"]["tokenUrl"]
+        assert url == "/service/api/v1/auth/token"
+        assert (await client.post(url, data={})).status_code == 422

@@ -1,0 +1,98 @@
+"""Mail, through a real SMTP server on this machine."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from typing import cast
+
+import pytest
+from aiosmtpd.smtp import SMTP, Envelope
+from aiosmtpd.smtp import Session as SmtpSession
+
+from app.mail import LogMailer, MailError, NoMailer, SmtpMailer, build_mailer
+from app.settings import Settings
+
+
+@dataclass
+class Mailbox:
+    """What the server has received."""
+
+    port: int = 0
+    messages: list[EmailMessage] = field(default_factory=list)
+    refuses: bool = False
+
+    def last_text(self) -> str:
+        return cast("str", self.messages[-1].get_content())
+
+    async def handle_DATA(self, _server: SMTP, _session: SmtpSession, envelope: Envelope) -> str:
+        if self.refuses:
+            return "550 no"
+        message = message_from_bytes(cast("bytes", envelope.content), policy=policy.default)
+        self.messages.append(message)
+        return "250 OK"
+
+
+@pytest.fixture
+async def mailbox() -> AsyncIterator[Mailbox]:
+    mailbox = Mailbox()
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: SMTP(mailbox, loop=loop), "127.0.0.1", 0)
+    mailbox.port = server.sockets[0].getsockname()[1]
+    yield mailbox
+    server.close()
+    await server.wait_closed()
+
+
+def smtp_settings(settings: Settings, mailbox: Mailbox) -> Settings:
+    server = {"smtp_host": "127.0.0.1", "smtp_port": mailbox.port, "smtp_security": "none"}
+    return settings.model_copy(update=server)
+
+
+async def test_mail_arrives(settings: Settings, mailbox: Mailbox) -> None:
+    mailer = build_mailer(smtp_settings(settings, mailbox))
+    await mailer.send("ada@example.com", "Grüße", "Guten Tag, Ada.")
+    (message,) = mailbox.messages
+    assert (message["to"], message["subject"]) == ("ada@example.com", "Grüße")
+    assert message["from"] == "Service <service@localhost.localdomain>"
+    assert message.get_content().strip() == "Guten Tag, Ada."
+
+
+@pytest.mark.parametrize("security", ["starttls", "tls"])
+async def test_mail_is_not_sent_in_plain_text_when_tls_is_asked_for(
+    settings: Settings, mailbox: Mailbox, security: str
+) -> None:
+    secure = smtp_settings(settings, mailbox).model_copy(
+        update={"smtp_security": security, "smtp_timeout_seconds": 1}
+    )
+    with pytest.raises(MailError):
+        await build_mailer(secure).send("ada@example.com", "a", "b")
+    assert mailbox.messages == []
+
+
+async def test_mail_error_is_told_when_the_server_refuses(
+    settings: Settings, mailbox: Mailbox
+) -> None:
+    mailbox.refuses = True
+    with pytest.raises(MailError):
+        await build_mailer(smtp_settings(settings, mailbox)).send("ada@example.com", "a", "b")
+
+
+async def test_header_cannot_be_added_through_the_recipient(
+    settings: Settings, mailbox: Mailbox
+) -> None:
+    mailer = build_mailer(smtp_settings(settings, mailbox))
+    with pytest.raises(MailError):
+        await mailer.send("ada@example.com\nBcc: eve@example.com", "a", "b")
+
+
+@pytest.mark.parametrize(
+    ("environment", "kind"), [("development", LogMailer), ("production", NoMailer)]
+)
+def test_log_gets_mail_in_development_only(
+    settings: Settings, environment: str, kind: type
+) -> None:
+    without_server = settings.model_copy(update={"environment": environment})
+    assert isinstance(build_mailer(without_server), kind)
+    assert not isinstance(build_mailer(without_server), SmtpMailer)
