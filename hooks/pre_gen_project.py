@@ -22,7 +22,10 @@ UNPRINTABLE = {"Cc", "Cs", "Zl", "Zp"}
 # `{`+`{` and the like: cruft renders the answers again at every update.
 JINJA = re.compile(r"\{[#%{]")
 # What a used template folder holds besides its files: cookiecutter copies that too.
-LEFTOVERS = [".env", ".local", ".venv", ".uv", "__pycache__", ".*_cache", "dist", "*.egg-info"]
+LEFTOVERS = [
+    *(".env", ".local", ".venv", ".uv", "__pycache__", ".*_cache", "dist", "*.egg-info"),
+    "deploy/compose/secrets",
+]
 # A person's own data, which the template's would replace.
 PRECIOUS = (Path(".env"), Path(".local"))
 

@@ -53,6 +53,7 @@ def running_gunicorn(listener: socket.socket, database_url: str) -> Iterator[Non
     descriptor = listener.fileno()
     settings = {
         "DATABASE_URL": database_url,
+        "LOG_FORMAT": "json",
         "SECRET_KEY": "0123456789abcdefghijklmnopqrstuv",
         "FORWARDED_ALLOW_IPS": "*",
         "WEB_CONCURRENCY": "1",

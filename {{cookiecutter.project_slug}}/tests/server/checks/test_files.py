@@ -45,7 +45,7 @@ LINE_BEFORE = r"\g<0>\n\1"
         ("gunicorn.conf.py", "^backlog = .*", "threads = 4", "gunicorn"),
         ("gunicorn.conf.py", "^backlog = .*", "reload = True", "production"),
         ("gunicorn.conf.py", "^max_requests = .*", "max_requests = 9", "gunicorn"),
-        (COMPOSE, "^name: service", "name: [", "files"),
+        (COMPOSE, "^name: .*", "name: [", "files"),
         (COMPOSE, r'^  tmpfs: \["/tmp:.*64m"\]', "  x: 1", "writable paths"),
         (
             COMPOSE,
