@@ -25,6 +25,7 @@ JINJA = re.compile(r"\{[#%{]")
 LEFTOVERS = [
     *(".env", ".local", ".venv", ".uv", "__pycache__", ".*_cache", "dist", "*.egg-info"),
     "deploy/compose/secrets",
+    ".schemathesis",
 ]
 # A person's own data, which the template's would replace.
 PRECIOUS = (Path(".env"), Path(".local"))

@@ -27,6 +27,7 @@ def test_new_service_passes_its_tests(bake: Bake, uv: str) -> None:
     project = bake()
     try:
         run(project, "make", "test")
+        run(project, "make", "test-system")
     finally:
         # The tests leave it running for the next time.
         run(project, uv, "run", "--quiet", "manage", "database", "stop")

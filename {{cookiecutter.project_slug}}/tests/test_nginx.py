@@ -20,6 +20,8 @@ from tests.edge import (
     running_nginx,
 )
 
+pytestmark = pytest.mark.system
+
 HEX_32 = re.compile("[0-9a-f]{32}")
 
 

@@ -17,6 +17,8 @@ from httpx2 import Client
 from development import nginx
 from tests.edge import assert_is_problem, find_binary, free_port, running_nginx
 
+pytestmark = pytest.mark.system
+
 SITE = nginx.SOURCE / "site-tls"
 # The first version that knows `http2 on;`.
 HTTP2_DIRECTIVE = (1, 25, 1)

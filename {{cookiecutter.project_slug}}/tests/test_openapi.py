@@ -20,6 +20,8 @@ from tests.conftest import PASSWORD, execute
 from tests.running import running_service
 from tests.test_settings import GOOD
 
+pytestmark = pytest.mark.system
+
 if TYPE_CHECKING:
     from schemathesis.specs.openapi.schemas import OpenApiOperation
 

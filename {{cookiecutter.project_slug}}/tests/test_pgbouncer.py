@@ -21,6 +21,8 @@ from app.lifespan import build_state
 from app.settings import Settings
 from tests.conftest import PASSWORD, connect
 
+pytestmark = pytest.mark.system
+
 # Fewer connections than clients, so that a client meets another one with each transaction.
 CONFIGURATION = """
 [databases]

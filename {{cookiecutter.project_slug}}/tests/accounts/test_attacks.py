@@ -24,6 +24,8 @@ from app.settings import Settings
 from tests.conftest import PASSWORD
 from tests.running import running_service
 
+pytestmark = pytest.mark.system
+
 ITEMS, SESSIONS, ME = "/api/v1/items", "/api/v1/auth/sessions", "/api/v1/users/me"
 SQL = "'; DROP TABLE app_user; --\" OR 1=1 \\"
 LONE_SURROGATE = "\\ud800"

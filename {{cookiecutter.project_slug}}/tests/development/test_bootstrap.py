@@ -18,7 +18,10 @@ import pytest
 
 from development import bootstrap
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the uv of the test is a script")
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.skipif(sys.platform == "win32", reason="the uv of the test is a script"),
+]
 
 
 def write_uv(path: Path, version: str) -> Path:

@@ -23,6 +23,8 @@ import pytest
 from development import postgres, postgres_binaries
 from development.postgres import PostgresError
 
+pytestmark = pytest.mark.system
+
 ROOT = Path(__file__).parents[2]
 START_AND_WAIT = """
 import sys, time

@@ -10,6 +10,8 @@ from gunicorn.arbiter import Arbiter
 from app.server import handover
 from app.server.worker import Worker
 
+pytestmark = pytest.mark.system
+
 
 class ForkedWorker(Worker):
     """As the master sees it; made without gunicorn's sockets and heartbeat file."""

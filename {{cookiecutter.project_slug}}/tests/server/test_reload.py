@@ -3,7 +3,11 @@
 import signal
 from pathlib import Path
 
+import pytest
+
 from tests.server.conftest import DEADLINE_SECONDS, Start, wait_until
+
+pytestmark = pytest.mark.system
 
 
 def test_old_worker_answers_when_a_reload_starts_slowly(start: Start) -> None:

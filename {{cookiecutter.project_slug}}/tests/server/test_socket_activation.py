@@ -18,6 +18,8 @@ import pytest
 from development import nginx
 from tests.edge import free_port, running_nginx
 
+pytestmark = pytest.mark.system
+
 ROOT = Path(__file__).parents[2]
 CLIENTS = 8
 # What systemd does between fork and exec: the sockets from 3 on, their number, and for whom.

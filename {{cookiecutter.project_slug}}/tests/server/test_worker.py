@@ -12,6 +12,8 @@ from websockets.sync.client import connect
 
 from tests.server.conftest import DEADLINE_SECONDS, Gunicorn, Start, launch, wait_until
 
+pytestmark = pytest.mark.system
+
 
 @dataclass
 class Departure:
