@@ -79,6 +79,10 @@ class Client:
         self._answer_within_seconds = answer_within_seconds
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
+    @property
+    def is_open(self) -> bool:
+        return self._streams is not None
+
     async def ask(self, number: int) -> int:
         """The status."""
         async with asyncio.timeout(self._answer_within_seconds):

@@ -12,6 +12,7 @@ from tests.system.stack import Stack
 # Two busy cores: a worker imports for seconds, then its predecessor drains for 3 s or longer.
 HAPPENS_WITHIN_SECONDS = 60
 STARTED = "Application startup complete"
+LEAVING = "Leaving with"
 ENDED = "Application shutdown complete"
 
 
@@ -28,7 +29,7 @@ def reload_all(stack: Stack) -> None:
     before, started = worker_pids(stack), count_lines(stack, STARTED)
     os.kill(master_pid(stack), signal.SIGHUP)
     wait_until(lambda: len(worker_pids(stack)) == 2 and not before & worker_pids(stack))
-    assert count_lines(stack, STARTED) == started + 2
+    wait_until(lambda: count_lines(stack, STARTED) == started + 2)
 
 
 def replace_worker(stack: Stack, pid: int, number: signal.Signals) -> None:

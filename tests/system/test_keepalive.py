@@ -4,16 +4,21 @@ nginx sends no POST twice, so whoever closes must not meet one: nginx has to be 
 """
 
 import asyncio
+import os
 import re
+import signal
+import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
 
 from tests.system.load import Client, Target, sign_up
+from tests.system.processes import LEAVING, count_lines, master_pid, reload_all, wait_until
 from tests.system.stack import Stack
-from tests.system.trial import Record, serve_all
+from tests.system.trial import Record, serve_all, setting
 from tests.system.trial_routes import replace_once
 
 # Any other request would take an idle connection before its time is over: so each group of
@@ -24,22 +29,24 @@ CLIENTS_PER_UPSTREAM = 16
 ROUNDS = 8
 # keepalive_timeout in deploy/nginx/http/proxy.conf
 NGINX_IDLE_SECONDS = 2.5
+# Numbers of requests in `load`.
+POST, GET = 0, 1
 
 
 @pytest.fixture(scope="module")
-def project(trial_project: Path) -> Iterator[Path]:
-    """With more upstreams; the others want the nginx that the template ships."""
+def stack(trial_project: Path, uv: str) -> Iterator[Stack]:
+    """With more upstreams; other modules want the nginx that the template ships."""
     folder = trial_project / "deploy/nginx"
-    files = {
-        folder / "http/proxy.conf": add_upstreams,
-        folder / "server/service.conf": add_locations,
-    }
-    former = {file: file.read_text() for file in files}
-    for file, add in files.items():
-        file.write_text(add(former[file]))
-    yield trial_project
-    for file, text in former.items():
-        file.write_text(text)
+    changes = {"http/proxy.conf": add_upstreams, "server/service.conf": add_locations}
+    former = {folder / name: (folder / name).read_text() for name in changes}
+    for name, add in changes.items():
+        (folder / name).write_text(add(former[folder / name]))
+    try:
+        with serve_all(trial_project, uv) as running:
+            yield running
+    finally:
+        for file, text in former.items():
+            file.write_text(text)
 
 
 def add_upstreams(text: str) -> str:
@@ -78,7 +85,7 @@ async def _post_in_rounds(
     for number in range(rounds):
         if number:
             await asyncio.sleep(idle_seconds + off_seconds(place + number))
-        requests = [client.ask(0) for client in clients]
+        requests = [client.ask(POST) for client in clients]
         answers = await asyncio.gather(*requests, return_exceptions=True)
         results.update(map(name, answers))
     for client in clients:
@@ -94,21 +101,42 @@ def name(answer: int | BaseException) -> str:
     return str(answer) if isinstance(answer, int) else type(answer).__name__
 
 
-def test_posts_at_the_idle_limit_are_answered(
-    project: Path, uv: str, record_property: Record
-) -> None:
-    with serve_all(project, uv) as stack:
-        results = asyncio.run(post_after_idling(stack, NGINX_IDLE_SECONDS, ROUNDS))
+def test_posts_at_the_idle_limit_are_answered(stack: Stack, record_property: Record) -> None:
+    results = asyncio.run(post_after_idling(stack, NGINX_IDLE_SECONDS, ROUNDS))
     record_property("POSTs at the idle limit", dict(results))
     assert results == {"201": ROUNDS * UPSTREAMS * CLIENTS_PER_UPSTREAM}
 
 
+async def post_while_leaving(stack: Stack) -> list[int]:
+    """Straight to gunicorn, on connections that nginx could still hold: 24 within 2.4 s."""
+    target = Target(int(stack.environment["APP_PORT"]), sign_up(stack.url))
+    statuses = []
+    with ExitStack() as cleanup:
+        clients = [cleanup.enter_context(closing(Client(target))) for _ in range(24)]
+        for client in clients:
+            assert await client.ask(GET) == 200
+        left = count_lines(stack, LEAVING)
+        os.kill(master_pid(stack), signal.SIGHUP)
+        await asyncio.to_thread(wait_until, lambda: count_lines(stack, LEAVING) == left + 2)
+        began = time.monotonic()
+        for place, client in enumerate(clients):
+            await asyncio.sleep(began + place / 10 - time.monotonic())
+            statuses.append(await client.ask(POST))
+            assert not client.is_open  # as the worker asked
+    return statuses
+
+
+def test_leaving_worker_answers_for_as_long_as_nginx_keeps_connections(stack: Stack) -> None:
+    assert asyncio.run(post_while_leaving(stack)) == [201] * 24
+
+
 def test_posts_at_the_idle_limit_are_lost_when_gunicorn_closes_first(
-    project: Path, uv: str, record_property: Record
+    stack: Stack, record_property: Record
 ) -> None:
     """What it takes to fail: the test above can."""
-    with serve_all(project, uv, SERVER_KEEPALIVE_SECONDS="2") as stack:
-        results = asyncio.run(post_after_idling(stack, 2, rounds=3))
+    with setting(stack, "SERVER_KEEPALIVE_SECONDS=2"):
+        reload_all(stack)
+    results = asyncio.run(post_after_idling(stack, 2, rounds=3))
     record_property("POSTs at the idle limit, SERVER_KEEPALIVE_SECONDS=2", dict(results))
     assert results["502"] > 0
     assert set(results) == {"201", "502"}

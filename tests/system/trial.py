@@ -30,6 +30,18 @@ def serve_all(project: Path, uv: str, **settings: str) -> Iterator[Stack]:
 
 
 @contextmanager
+def setting(stack: Stack, line: str) -> Iterator[None]:
+    """In `.env`, which a reload reads again."""
+    file = stack.project / ".env"
+    former = file.read_text()
+    file.write_text(f"{former}\n{line}\n")
+    try:
+        yield
+    finally:
+        file.write_text(former)
+
+
+@contextmanager
 def under_load(stack: Stack, record: Record, name: str) -> Iterator[Outcome]:
     """Every trial checks that nothing was stored twice or lost, and the connection budget."""
     target = Target(int(stack.environment["HTTP_PORT"]), sign_up(stack.url))
