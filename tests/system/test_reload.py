@@ -25,6 +25,7 @@ from tests.system.processes import (
 )
 from tests.system.stack import Stack
 from tests.system.trial import Record, serve_all, setting, under_load
+from tests.system.trial_routes import SLEEPS
 
 RECYCLINGS = 4
 
@@ -48,8 +49,10 @@ def assert_successors_came_first(log: str) -> None:
 def held_workers(stack: Stack, seconds: int) -> Iterator[None]:
     """Requests that keep those who leave for as long; the chance that one has none is 1 %."""
     url = f"http://127.0.0.1:{stack.environment['APP_PORT']}/trial/sleep?seconds={seconds}"
+    begun = count_lines(stack, SLEEPS)
     with ThreadPoolExecutor(8) as pool:
         held = [pool.submit(httpx2.get, url, timeout=60) for _ in range(8)]
+        wait_until(lambda: count_lines(stack, SLEEPS) == begun + 8)
         yield
     assert [request.result().status_code for request in held] == [200] * 8
 
@@ -70,7 +73,8 @@ def test_rolling_restart_loses_nothing_when_under_load(
 ) -> None:
     with under_load(stack, record_property, "TERM to each worker in turn") as outcome:
         for pid in worker_pids(stack):
-            replace_worker(stack, pid, signal.SIGTERM)
+            with held_workers(stack, 2):
+                replace_worker(stack, pid, signal.SIGTERM)
     assert not outcome.failures
 
 

@@ -12,10 +12,11 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.system.processes import ENDED, count_connections, master_pid, wait_until, worker_pids
+from tests.system.processes import ENDED, count_lines, master_pid, wait_until
 from tests.system.sql import column
 from tests.system.stack import Stack
 from tests.system.trial import Record, serve_all, service_name
+from tests.system.trial_routes import SLEEPS, STREAMS
 from tests.system.websocket import TEXT, WebSocket
 
 # SERVER_GRACEFUL_SECONDS
@@ -50,7 +51,7 @@ def watch_departure(stack: Stack) -> Departure:
         closed = pool.submit(websocket.wait_for_close)
         stream = pool.submit(get, stack, "/api/v1/events/trial")
         request = pool.submit(get, stack, "/trial/sleep?seconds=3")
-        wait_until(lambda: count_open(stack) >= 3)
+        wait_until(lambda: count_lines(stack, SLEEPS) + count_lines(stack, STREAMS) == 2)
         began = time.monotonic()
         os.kill(master_pid(stack), signal.SIGTERM)
         readiness = list(probe(stack))
@@ -73,11 +74,6 @@ def open_websocket(stack: Stack) -> WebSocket:
 
 def get(stack: Stack, path: str) -> httpx2.Response:
     return httpx2.get(f"{stack.url}{path}", timeout=LADDER_SECONDS + 10)
-
-
-def count_open(stack: Stack) -> int:
-    port = int(stack.environment["APP_PORT"])
-    return sum(count_connections(pid, port) for pid in worker_pids(stack))
 
 
 def probe(stack: Stack) -> Iterator[int]:

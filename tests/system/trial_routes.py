@@ -22,6 +22,7 @@ async def pid() -> int:
 
 @router.get("/trial/sleep")
 async def sleep(seconds: float) -> int:
+    print("sleeps", flush=True)
     await asyncio.sleep(seconds)
     return os.getpid()
 
@@ -34,6 +35,7 @@ async def stall(seconds: float) -> None:
 @router.get("/api/v1/events/trial")
 async def stream(request: Request) -> StreamingResponse:
     async def events() -> AsyncIterator[str]:
+        print("streams", flush=True)
         yield "data: first\\n\\n"
         await request.state.drain.leaving.wait()
         yield "data: last\\n\\n"
@@ -47,6 +49,8 @@ async def echo(websocket: WebSocket) -> None:
     async for text in websocket.iter_text():
         await websocket.send_text(text)
 '''
+# What they write to the log, each time.
+SLEEPS, STREAMS = "sleeps\n", "streams\n"
 STALLING_LINE = 1 + _ROUTES.splitlines().index("    time.sleep(seconds)")
 
 
