@@ -3,8 +3,12 @@
 import os
 import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+
+from tests.conftest import Bake
+from tests.system.trial_routes import add_trial_routes
 
 # Debian keeps servers in sbin, which is not on a user's PATH.
 SEARCHED = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
@@ -22,3 +26,12 @@ def require() -> Callable[[str], str]:
         return found
 
     return find
+
+
+@pytest.fixture(scope="session")
+def trial_project(bake_once: Bake, require: Callable[[str], str]) -> Path:
+    """A service with routes that sleep, stream and stall; one for all, started by each module."""
+    require("nginx")
+    if not Path("/proc/self/task").is_dir():
+        pytest.skip("it finds gunicorn's workers in /proc")
+    return add_trial_routes(bake_once("trial"))
