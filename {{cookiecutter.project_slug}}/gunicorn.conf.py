@@ -10,7 +10,12 @@ from gunicorn.arbiter import Arbiter
 
 from app.logs import logging_config
 from app.server.capacity import plan_capacity
-from app.server.handover import child_exit, on_reload, pre_fork  # noqa: F401 (gunicorn's hooks)
+from app.server.handover import (  # noqa: F401 (gunicorn's hooks)
+    child_exit,
+    nworkers_changed,
+    on_reload,
+    pre_fork,
+)
 from app.server.machine import read_machine
 from app.server.settings import load_server_settings
 from app.server.worker import Worker

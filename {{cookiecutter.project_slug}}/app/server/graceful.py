@@ -52,11 +52,15 @@ class GracefulServer(Server):
         *,
         beat: Callable[[], None],
         on_ready: Callable[[], None],
+        on_enough: Callable[[], None],
     ) -> None:
         super().__init__(config)
+        # Uvicorn would leave at once, before anybody takes over.
+        self._enough_requests, config.limit_max_requests = config.limit_max_requests, None
         self._limits = limits
         self._beat = beat
         self._on_ready = on_ready
+        self._on_enough = on_enough
         self._master_pid = os.getppid()
         self._stopping = False
         self._at_once = False
@@ -94,10 +98,18 @@ class GracefulServer(Server):
         # that a stall is tolerated for 14 to 30 s, and not at all when the clock is set back.
         if counter % 10 == 0:
             self._beat()
+        self._count_requests()
         if os.getppid() != self._master_pid:
             log.error("The gunicorn master is gone")
             self._stopping = self.should_exit = True
         return await super().on_tick(counter)
+
+    def _count_requests(self) -> None:
+        enough = self._enough_requests
+        if enough is not None and self.server_state.total_requests >= enough:
+            log.info("%d requests are enough: a successor is asked for", enough)
+            self._enough_requests = None
+            self._on_enough()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         began = time.monotonic()

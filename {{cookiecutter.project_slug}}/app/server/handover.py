@@ -1,8 +1,8 @@
-"""Gunicorn's hooks for a reload in which no worker leaves before its successor serves.
+"""Gunicorn's hooks for reloads and recyclings in which no worker leaves before another serves.
 
-Gunicorn itself terminates the old workers as soon as the new ones are forked. These hooks raise
-the number of workers for the time of the reload instead; the next hop is `app.server.worker`,
-where every new worker, once ready, dismisses the ones it succeeds.
+Gunicorn itself terminates the old workers as soon as the new ones are forked, and lets a worker
+that has answered `max_requests` leave before. These hooks raise the number of workers meanwhile;
+the next hop is `app.server.worker`, where every new worker dismisses those it succeeds.
 """
 
 import math
@@ -23,6 +23,21 @@ def on_reload(server: Arbiter) -> None:
         # deaf to signals. Of the same age, they still count as older: they come first.
         worker.age = server.worker_age + 1
     server.num_workers += len(server.WORKERS)
+
+
+def nworkers_changed(server: Arbiter, number: int, former: int | None) -> None:
+    """TTIN comes from an operator, or from a worker that has had enough requests."""
+    asking = [worker for worker in _workers(server).values() if worker.has_enough()]
+    unheard = [worker for worker in asking if not worker.is_heard]
+    if former is None or number != former + 1 or not unheard:
+        return
+    for worker in unheard:
+        worker.is_heard = True
+    # Signals at the same moment come as one, and who is being reloaded has a successor already.
+    leaving = [worker for worker in unheard if not worker.superseded]
+    for worker in leaving:
+        worker.superseded = True
+    server.num_workers = former + len(leaving)
 
 
 def pre_fork(server: Arbiter, worker: Worker) -> None:

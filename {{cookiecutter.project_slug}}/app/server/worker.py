@@ -6,6 +6,7 @@ Next hop: `app.server.graceful`, which serves the app.
 import asyncio
 import contextlib
 import logging
+import mmap
 import os
 import signal
 import sys
@@ -37,12 +38,19 @@ class Worker(UvicornWorker):
         # The parent copies gunicorn's handlers, of which there are none: logs.py has them.
         logging.getLogger("uvicorn.error").propagate = True
         self.superseded = False
+        self.is_heard = False
         self.predecessors: list[int] = []
         self.waits_for: set[int] = set()
+        # A byte that the worker writes and the master, which forks it, can read.
+        self._has_enough = mmap.mmap(-1, 1)
 
     def has_served(self) -> bool:
         """The heartbeat file has the time of its making, then seconds since the machine started."""
         return bool(self.tmp.last_update() <= time.monotonic())
+
+    def has_enough(self) -> bool:
+        """True from its SERVER_MAX_REQUESTS-th request on."""
+        return self._has_enough[0] == 1
 
     def load_wsgi(self) -> None:
         self._await_earlier_reload()
@@ -63,7 +71,11 @@ class Worker(UvicornWorker):
         graceful_seconds = max(1, self.cfg.graceful_timeout - SHUTDOWN_MARGIN_SECONDS)
         limits = DrainLimits(graceful_seconds, self.settings.server_lame_duck_seconds)
         server = GracefulServer(
-            self.config, limits, beat=self.notify, on_ready=self._dismiss_predecessors
+            self.config,
+            limits,
+            beat=self.notify,
+            on_ready=self._dismiss_predecessors,
+            on_enough=self._ask_for_successor,
         )
         dump_stacks_on_abort(asyncio.get_running_loop(), then=self._abort)
         try:
@@ -89,6 +101,10 @@ class Worker(UvicornWorker):
         for pid in self.predecessors:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, SUCCEEDED)
+
+    def _ask_for_successor(self) -> None:
+        self._has_enough[0] = 1
+        os.kill(self.ppid, signal.SIGTTIN)
 
     def _is_first(self) -> bool:
         # Only the first worker's failure may stop the whole service, and it does when gunicorn

@@ -82,14 +82,17 @@ class Gunicorn:
         except httpx2.TransportError:
             return False
 
-    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+    def stop(
+        self, number: signal.Signals = signal.SIGTERM, within_seconds: float = DEADLINE_SECONDS
+    ) -> int:
         self.process.send_signal(number)
-        return self.process.wait(DEADLINE_SECONDS)
+        return self.process.wait(within_seconds)
 
     def end(self) -> None:
         try:
             if self.process.poll() is None:
-                self.stop(signal.SIGQUIT)
+                # A worker that is just being forked misses the signal; gunicorn kills it after 30 s.
+                self.stop(signal.SIGQUIT, within_seconds=40)
         finally:
             self.process.kill()  # its workers then leave by themselves
             self.process.wait()

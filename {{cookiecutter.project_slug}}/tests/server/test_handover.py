@@ -1,4 +1,4 @@
-"""Who dismisses whom when gunicorn reloads."""
+"""Who dismisses whom when gunicorn reloads or recycles."""
 
 import signal
 from dataclasses import dataclass, field
@@ -18,12 +18,17 @@ class ForkedWorker(Worker):
 
     def __init__(self, *, ready: bool) -> None:
         self.ready = ready
+        self.enough = False
+        self.is_heard = False
         self.superseded = False
         self.predecessors = []
         self.waits_for = set()
 
     def has_served(self) -> bool:
         return self.ready
+
+    def has_enough(self) -> bool:
+        return self.enough
 
 
 @dataclass
@@ -38,6 +43,10 @@ class Master:
         handover.pre_fork(cast("Arbiter", self), worker)
         self.WORKERS[pid] = worker
         return worker
+
+    def hear_ttin(self) -> None:
+        self.num_workers += 1
+        handover.nworkers_changed(cast("Arbiter", self), self.num_workers, self.num_workers - 1)
 
     def reload(self, workers: int) -> None:
         self.num_workers = workers
@@ -107,3 +116,39 @@ def test_third_generation_waits_when_the_first_still_drains(master: Master) -> N
     newest = master.fork(5)
     assert newest.waits_for == {1, 2}
     assert newest.predecessors == [3]
+
+
+def ask_for_successor(master: Master, *pids: int) -> None:
+    for pid in pids:
+        cast("ForkedWorker", master.WORKERS[pid]).enough = True
+
+
+def test_successor_dismisses_who_asked_for_it(master: Master) -> None:
+    ask_for_successor(master, 2)
+    master.hear_ttin()
+    assert master.num_workers == 3
+    assert master.fork(3).predecessors == [2]
+    master.reap(2)
+    assert master.num_workers == len(master.WORKERS) == 2
+
+
+def test_each_has_a_successor_when_two_asked_in_one_signal(master: Master) -> None:
+    ask_for_successor(master, 1, 2)
+    master.hear_ttin()
+    assert master.num_workers == 4
+    assert [master.fork(3).predecessors, master.fork(4).predecessors] == [[1], [2]]
+
+
+def test_nobody_is_added_when_who_asks_is_being_reloaded(master: Master) -> None:
+    ask_for_successor(master, 1)
+    master.reload(2)
+    master.hear_ttin()
+    assert master.num_workers == 4
+
+
+def test_worker_is_added_when_an_operator_asks(master: Master) -> None:
+    ask_for_successor(master, 1)
+    master.hear_ttin()
+    master.hear_ttin()
+    assert master.num_workers == 4
+    assert [master.fork(3).predecessors, master.fork(4).predecessors] == [[1], []]

@@ -1,5 +1,6 @@
 """Real gunicorn: a reload and a broken release never leave the service without a worker."""
 
+import re
 import signal
 from pathlib import Path
 
@@ -52,8 +53,18 @@ def test_service_does_not_start_when_a_setting_is_wrong(start: Start) -> None:
     assert "Traceback" not in gunicorn.log()
 
 
-def test_worker_is_replaced_when_it_has_answered_enough(start: Start) -> None:
+def test_successor_serves_first_when_a_worker_has_answered_enough(start: Start) -> None:
     gunicorn = start(SERVER_MAX_REQUESTS="20", SERVER_MAX_REQUESTS_JITTER="0")
     first = gunicorn.worker_pid()
     wait_until(lambda: gunicorn.worker_pid() != first)
-    assert "Application shutdown complete" in gunicorn.log()
+    wait_until(lambda: "Application shutdown complete" in gunicorn.log())
+    started, *_ = re.finditer("startup complete.*startup complete", gunicorn.log(), re.DOTALL)
+    assert started.end() < gunicorn.log().index("Leaving with")
+
+
+def test_worker_stays_when_its_successor_cannot_start(start: Start) -> None:
+    gunicorn = start(SERVER_MAX_REQUESTS="20", SERVER_MAX_REQUESTS_JITTER="0")
+    first = gunicorn.worker_pid()
+    (gunicorn.directory / "broken").touch()
+    wait_until(lambda: gunicorn.answers() and "This worker cannot start" in gunicorn.log())
+    assert gunicorn.worker_pid() == first
