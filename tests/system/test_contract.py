@@ -1,5 +1,8 @@
-"""The whole HTTP contract, walked through nginx and two gunicorn workers."""
+"""The whole HTTP contract through nginx and two gunicorn workers, and again behind PgBouncer."""
 
+import asyncio
+import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,16 +12,45 @@ import httpx2
 import pytest
 
 from tests.conftest import Bake
+from tests.system.database import run_in, running_postgres
+from tests.system.load import Outcome, Plan, Target, run_load
+from tests.system.load import sign_up as sign_up_for_load
+from tests.system.pgbouncer import running_pgbouncer
 from tests.system.stack import Stack, serve
 
 PASSWORD = "correct horse battery staple"
+WORKERS = 2
+RELOADED_WITHIN_SECONDS = 60
+LOAD = Plan(seconds=3, per_second=100)
 
 
 @pytest.fixture(scope="module")
-def stack(bake_once: Bake, uv: str, require: Callable[[str], str]) -> Iterator[Stack]:
+def project(bake_once: Bake) -> Path:
+    return bake_once("contract")
+
+
+@pytest.fixture(scope="module", params=["direct", "pgbouncer"])
+def stack(
+    request: pytest.FixtureRequest,
+    project: Path,
+    uv: str,
+    require: Callable[[str], str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Stack]:
     require("nginx")
-    with serve(bake_once("contract"), uv) as running:
-        yield running
+    if request.param == "direct":
+        with serve(project, uv) as running:
+            yield running
+        return
+    binary = require("pgbouncer")
+    with running_postgres(project, uv) as url:
+        # Past the pooler, as in compose.yaml: the lock of a migration belongs to a session.
+        run_in(project, uv, "manage", "migrate")
+        command = (project / ".venv/bin/python", "-m", "development.serve")
+        with running_pgbouncer(binary, url, tmp_path_factory.mktemp("pgbouncer")) as pooled:
+            switch = {"DATABASE_PGBOUNCER": "true", "DATABASE_URL": pooled}
+            with serve(project, uv, command, **switch) as running:
+                yield running
 
 
 @pytest.fixture(scope="module")
@@ -163,3 +195,35 @@ def wait_for_line(log: Path, wanted: str) -> str:
                 return line
         time.sleep(0.05)
     raise AssertionError(f"{log} has no line with {wanted}")
+
+
+@pytest.mark.parametrize("stack", ["pgbouncer"], indirect=True)
+def test_reload_loses_no_request_when_pgbouncer_shares_connections(
+    stack: Stack, record_property: Callable[[str, object], None]
+) -> None:
+    target = Target(int(stack.environment["HTTP_PORT"]), sign_up_for_load(stack.url))
+    outcome = asyncio.run(reload_under_load(stack, target))
+    record_property("reload behind PgBouncer", outcome)
+    assert has_reloaded(stack)
+    assert outcome.failures == {}
+
+
+async def reload_under_load(stack: Stack, target: Target) -> Outcome:
+    """Load from a second before until the old workers have gone, and once more after that."""
+    gunicorn = gunicorn_below(stack.process.pid)
+    asyncio.get_running_loop().call_later(1, os.kill, gunicorn, signal.SIGHUP)
+    outcome, deadline, is_last = Outcome(), time.monotonic() + RELOADED_WITHIN_SECONDS, False
+    while not is_last:
+        is_last = has_reloaded(stack) or time.monotonic() > deadline
+        await run_load(target, LOAD, outcome)
+    return outcome
+
+
+def has_reloaded(stack: Stack) -> bool:
+    return stack.log.read_text().count("Application shutdown complete") == WORKERS
+
+
+def gunicorn_below(supervisor: int) -> int:
+    children = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()
+    [found] = [pid for pid in children if b"gunicorn" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return int(found)
