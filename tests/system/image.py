@@ -79,7 +79,10 @@ class Buildah:
 class Image:
     root: Path
     base: Path
+    base_name: str
     config: dict[str, object]
+    # Digests of their content.
+    layers: tuple[str, ...]
 
     def list_of(self, key: str) -> list[str]:
         value = self.config[key]
@@ -106,13 +109,15 @@ class Image:
                 stdout=output,
                 stderr=output,
             )
-        return Container(process, log, settings.get("APP_PORT", ""))
+        address = settings.get("APP_HOST", "127.0.0.1")
+        return Container(process, log, settings.get("APP_PORT", ""), address)
 
 
 def inspect(buildah: Buildah, tag: str, base: str) -> Image:
     inspected = json.loads(buildah("inspect", "--type", "image", tag))
-    config = inspected["Docker"]["config"]
-    return Image(buildah.mounted(tag), buildah.mounted(base), config)
+    layers = tuple(inspected["Docker"]["rootfs"]["diff_ids"])
+    places = buildah.mounted(tag), buildah.mounted(base)
+    return Image(*places, base, inspected["Docker"]["config"], layers)
 
 
 def files_below(root: Path) -> dict[str, Path]:
@@ -125,6 +130,7 @@ class Container:
     process: subprocess.Popen[bytes]
     log: Path
     port: str
+    address: str
 
     def first_process(self) -> int:
         """Process 1, as the host numbers it."""
@@ -136,7 +142,8 @@ class Container:
 
     def get(self, path: str) -> tuple[int, str]:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
+            url = f"http://{self.address}:{self.port}{path}"
+            with urllib.request.urlopen(url, timeout=5) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, ""

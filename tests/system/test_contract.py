@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
@@ -13,7 +14,7 @@ import pytest
 
 from tests.conftest import Bake
 from tests.system.database import run_in, running_postgres
-from tests.system.load import Outcome, Plan, Target, run_load
+from tests.system.load import Outcome, Plan, Target, run_load_until
 from tests.system.load import sign_up as sign_up_for_load
 from tests.system.pgbouncer import running_pgbouncer
 from tests.system.stack import Stack, serve
@@ -209,14 +210,11 @@ def test_reload_loses_no_request_when_pgbouncer_shares_connections(
 
 
 async def reload_under_load(stack: Stack, target: Target) -> Outcome:
-    """Load from a second before until the old workers have gone, and once more after that."""
+    """A second of load before, until the old workers have gone, and some after that."""
     gunicorn = gunicorn_below(stack.process.pid)
     asyncio.get_running_loop().call_later(1, os.kill, gunicorn, signal.SIGHUP)
-    outcome, deadline, is_last = Outcome(), time.monotonic() + RELOADED_WITHIN_SECONDS, False
-    while not is_last:
-        is_last = has_reloaded(stack) or time.monotonic() > deadline
-        await run_load(target, LOAD, outcome)
-    return outcome
+    is_over = partial(has_reloaded, stack)
+    return await run_load_until(target, LOAD, is_over, RELOADED_WITHIN_SECONDS)
 
 
 def has_reloaded(stack: Stack) -> bool:
