@@ -16,6 +16,8 @@ from tests.system.edge import Nginx
 from tests.system.image import Buildah, Image, inspect
 
 REVISION = "0123abc"
+# As release.yml says it: the time of the commit.
+BUILD = ("--build-arg", f"GIT_REVISION={REVISION}", "--build-arg", "SOURCE_DATE_EPOCH=1700000000")
 
 
 @pytest.fixture(scope="session")
@@ -56,7 +58,7 @@ def buildah(
 @pytest.fixture(scope="session")
 def image(image_project: Path, buildah: Buildah, require: Callable[[str], str]) -> Image:
     base = buildah.make_base(require("debootstrap"), image_project / "Dockerfile")
-    tag = buildah.build(image_project, "--build-arg", f"GIT_REVISION={REVISION}")
+    tag = buildah.build(image_project, *BUILD)
     return inspect(buildah, tag, base)
 
 

@@ -2,15 +2,15 @@
 
 import os
 import subprocess
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from socket import create_connection
 from urllib.parse import urlsplit
 
 from tests.conftest import REPOSITORY, SERVICE
-from tests.system.stack import free_port
+from tests.system.database import run_in, running_postgres
+from tests.system.edge import wait_for
+from tests.system.stack import Stack, free_port, serve
 
 SHIPPED = REPOSITORY / SERVICE / "deploy/compose/pgbouncer.ini"
 
@@ -34,22 +34,26 @@ def running_pgbouncer(binary: str, url: str, folder: Path) -> Iterator[str]:
     (folder / "pgbouncer.ini").write_text(text)
     process = subprocess.Popen([binary, *_user(), "pgbouncer.ini"], cwd=folder)
     try:
-        _wait_for(port)
+        wait_for(port)
         yield url.replace(f":{address.port}/", f":{port}/")
     finally:
         process.terminate()
         process.wait(timeout=10)
 
 
+@contextmanager
+def serve_behind_pgbouncer(project: Path, uv: str, binary: str, folder: Path) -> Iterator[Stack]:
+    """With the service's one switch for it."""
+    command = (project / ".venv/bin/python", "-m", "development.serve")
+    with running_postgres(project, uv) as url:
+        # Past the pooler, as in compose.yaml: the lock of a migration belongs to a session.
+        run_in(project, uv, "manage", "migrate")
+        with running_pgbouncer(binary, url, folder) as pooled:
+            switch = {"DATABASE_PGBOUNCER": "true", "DATABASE_URL": pooled}
+            with serve(project, uv, command, **switch) as stack:
+                yield stack
+
+
 def _user() -> list[str]:
     # It refuses to run as root.
     return ["--user", "nobody"] if os.geteuid() == 0 else []
-
-
-def _wait_for(port: int) -> None:
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        with suppress(OSError), create_connection(("127.0.0.1", port)):
-            return
-        time.sleep(0.05)
-    raise AssertionError("PgBouncer does not listen")

@@ -1,11 +1,7 @@
 """The whole HTTP contract through nginx and two gunicorn workers, and again behind PgBouncer."""
 
-import asyncio
-import os
-import signal
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
@@ -13,16 +9,11 @@ import httpx2
 import pytest
 
 from tests.conftest import Bake
-from tests.system.database import run_in, running_postgres
-from tests.system.load import Outcome, Plan, Target, run_load_until
-from tests.system.load import sign_up as sign_up_for_load
-from tests.system.pgbouncer import running_pgbouncer
+from tests.system.pgbouncer import serve_behind_pgbouncer
+from tests.system.reload import has_reloaded, reload_under_load
 from tests.system.stack import Stack, serve
 
 PASSWORD = "correct horse battery staple"
-WORKERS = 2
-RELOADED_WITHIN_SECONDS = 60
-LOAD = Plan(seconds=3, per_second=100)
 
 
 @pytest.fixture(scope="module")
@@ -40,18 +31,12 @@ def stack(
 ) -> Iterator[Stack]:
     require("nginx")
     if request.param == "direct":
-        with serve(project, uv) as running:
-            yield running
-        return
-    binary = require("pgbouncer")
-    with running_postgres(project, uv) as url:
-        # Past the pooler, as in compose.yaml: the lock of a migration belongs to a session.
-        run_in(project, uv, "manage", "migrate")
-        command = (project / ".venv/bin/python", "-m", "development.serve")
-        with running_pgbouncer(binary, url, tmp_path_factory.mktemp("pgbouncer")) as pooled:
-            switch = {"DATABASE_PGBOUNCER": "true", "DATABASE_URL": pooled}
-            with serve(project, uv, command, **switch) as running:
-                yield running
+        running = serve(project, uv)
+    else:
+        folder = tmp_path_factory.mktemp("pgbouncer")
+        running = serve_behind_pgbouncer(project, uv, require("pgbouncer"), folder)
+    with running as stack:
+        yield stack
 
 
 @pytest.fixture(scope="module")
@@ -202,26 +187,7 @@ def wait_for_line(log: Path, wanted: str) -> str:
 def test_reload_loses_no_request_when_pgbouncer_shares_connections(
     stack: Stack, record_property: Callable[[str, object], None]
 ) -> None:
-    target = Target(int(stack.environment["HTTP_PORT"]), sign_up_for_load(stack.url))
-    outcome = asyncio.run(reload_under_load(stack, target))
+    outcome = reload_under_load(stack)
     record_property("reload behind PgBouncer", outcome)
     assert has_reloaded(stack)
     assert outcome.failures == {}
-
-
-async def reload_under_load(stack: Stack, target: Target) -> Outcome:
-    """A second of load before, until the old workers have gone, and some after that."""
-    gunicorn = gunicorn_below(stack.process.pid)
-    asyncio.get_running_loop().call_later(1, os.kill, gunicorn, signal.SIGHUP)
-    is_over = partial(has_reloaded, stack)
-    return await run_load_until(target, LOAD, is_over, RELOADED_WITHIN_SECONDS)
-
-
-def has_reloaded(stack: Stack) -> bool:
-    return stack.log.read_text().count("Application shutdown complete") == WORKERS
-
-
-def gunicorn_below(supervisor: int) -> int:
-    children = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()
-    [found] = [pid for pid in children if b"gunicorn" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-    return int(found)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.conftest import REVISION
+from tests.system.conftest import BUILD, REVISION
 from tests.system.image import Buildah, Container, Image, files_below, inspect
 
 ADDED_BYTES_MAX = 100_000_000
@@ -79,10 +79,12 @@ def test_two_builds_of_the_same_tree_are_alike(
 ) -> None:
     """Of another clone at another time: layer by layer, so file by file as well."""
     clone = Path(shutil.copytree(image_project, tmp_path / "clone", copy_function=shutil.copyfile))
-    again = buildah.build(clone, "--build-arg", f"GIT_REVISION={REVISION}")
+    again = buildah.build(clone, *BUILD)
     second = inspect(buildah, again, image.base_name)
     assert fingerprints(second) == fingerprints(image)
     assert second.layers == image.layers
+    # The day of the build, unless SOURCE_DATE_EPOCH says another one.
+    assert "\napp:!:19675:" in (image.root / "etc/shadow").read_text()
 
 
 def fingerprints(image: Image) -> dict[str, str]:
