@@ -1,6 +1,8 @@
 """The deployment files as such: valid, locked down, and with numbers that fit together."""
 
+import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ import yaml
 
 from tests.conftest import REPOSITORY, SERVICE
 from tests.manifests import DEPLOY, GRACEFUL_SECONDS, Tool, checker, look, mapping, number, run
+from tests.system import debian
 
 # The checkers: none of them is a package of the service or needed to work on it.
 COMPOSE_SPEC = "compose-spec==0.2.1"
@@ -41,6 +44,52 @@ def test_compose_file_follows_the_specification(uv: str, tmp_path: Path, name: s
     code = f"import sys; from compose_spec import PyCompose; {check}"
     options = ["--quiet", "--no-project", "--with", COMPOSE_SPEC]
     run(uv, "run", *options, "python", "-c", code, tmp_path / name)
+
+
+@pytest.fixture(scope="module")
+def docker_compose(
+    require: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., object]:
+    """What Docker Compose itself makes of the files; it needs no engine for that."""
+    require("apt-get")
+    root = debian.unpack("trixie", "docker-compose", tmp_path_factory.mktemp("docker-compose"))
+    command = debian.program(root, "usr/libexec/docker/cli-plugins/docker-compose")
+
+    def read(*options: str, profile: str = "*") -> object:
+        config = ["--profile", profile, *options, "config", "--format", "json"]
+        text = run(*command, *config, cwd=DEPLOY / "compose")
+        return json.loads(text)
+
+    return read
+
+
+@pytest.mark.parametrize("more", ["compose.development.yaml", "compose.tls.yaml"])
+def test_docker_compose_reads_the_files(
+    docker_compose: Callable[..., object], monkeypatch: pytest.MonkeyPatch, more: str
+) -> None:
+    monkeypatch.setenv("TLS_DIR", "/srv/tls")
+    config = docker_compose("--file", "compose.yaml", "--file", more)
+    assert {"nginx", "service", "migrate", "postgres"} <= mapping(config, "services").keys()
+    volumes = look(config, "services.nginx.volumes")
+    assert isinstance(volumes, list)
+    sources = {str(look(volume, "target")): str(look(volume, "source")) for volume in volumes}
+    folder = "site-tls" if "tls" in more else "site"
+    assert Path(sources["/etc/nginx-listen"]).name == folder
+
+
+def test_docker_compose_puts_pgbouncer_between_but_not_for_migrations(
+    docker_compose: Callable[..., object],
+) -> None:
+    options = ["--env-file", "pgbouncer.env", "--file", "compose.yaml"]
+    config = docker_compose(*options, profile="pgbouncer")
+    assert "pgbouncer" in mapping(config, "services")
+    for name, switch, address in (
+        ("service", "true", "database_url_pgbouncer"),
+        ("migrate", "false", "database_url_postgres"),
+    ):
+        assert look(config, f"services.{name}.environment.DATABASE_PGBOUNCER") == switch
+        secret = look(config, f"services.{name}.secrets.0.source")
+        assert str(look(config, f"secrets.{secret}.file")).endswith(address)
 
 
 def test_only_nginx_publishes_a_port() -> None:
