@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import time
 import urllib.error
@@ -101,7 +102,7 @@ class Image:
         """In the image's own environment, folder and user."""
         variables = [*self.list_of("Env"), *(f"{key}={text}" for key, text in settings.items())]
         inside = [f"--chdir={self.config['WorkingDir']}", *variables, *command]
-        enter = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", ENTER, "sh"]
+        enter = ["unshare", "--mount", "--pid", "--fork", "sh", "-c", ENTER, "sh"]
         with log.open("w") as output:
             process = subprocess.Popen(
                 [*enter, str(self.root), str(secrets), *inside],
@@ -156,6 +157,12 @@ class Container:
             assert self.process.poll() is None, self.log.read_text()
             assert time.monotonic() < deadline, self.log.read_text()
             time.sleep(0.1)
+
+    def kill(self) -> None:
+        """Process 1, and with it everything: the end of `unshare` does not reach another user."""
+        if self.process.poll() is None:
+            os.kill(self.first_process(), signal.SIGKILL)
+        self.process.wait()
 
     def end(self) -> int:
         """The exit code, as soon as it ends by itself; kills nothing that still runs."""

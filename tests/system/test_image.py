@@ -28,8 +28,7 @@ def container(image: Image, secrets: Path, migrated: str) -> Iterator[Container]
         container.wait_until_ready()
         yield container
     finally:
-        container.process.kill()
-        container.process.wait()
+        container.kill()
 
 
 def free_port() -> str:

@@ -35,13 +35,20 @@ def port() -> int:
 
 
 @pytest.fixture
-def start(image: Image, image_project: Path, secrets: Path, migrated: str) -> Iterator[Start]:
+def app_port() -> int:
+    return free_port()
+
+
+@pytest.fixture
+def start(
+    image: Image, image_project: Path, secrets: Path, migrated: str, app_port: int
+) -> Iterator[Start]:
     """A container of the service as compose.yaml has it, at an address of its own."""
     text = (image_project / "deploy/compose/compose.yaml").read_text()
     text = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text)
     shipped = yaml.safe_load(text)["services"]["service"]["environment"]
     # nginx is not on the network that it believes, but here.
-    changes = {"APP_PORT": "8000", "FORWARDED_ALLOW_IPS": "127.0.0.0/8"}
+    changes = {"APP_PORT": app_port, "FORWARDED_ALLOW_IPS": "127.0.0.0/8"}
     settings = {name: str(value) for name, value in (shipped | changes).items()}
     started: list[Container] = []
 
@@ -54,16 +61,18 @@ def start(image: Image, image_project: Path, secrets: Path, migrated: str) -> It
 
     yield start_at
     for container in started:
-        container.process.kill()
-        container.process.wait()
+        container.kill()
 
 
 @pytest.fixture
-def names(nginx_of: Callable[[str], Nginx], port: int, tmp_path: Path) -> Iterator[Names]:
+def names(
+    nginx_of: Callable[[str], Nginx], port: int, app_port: int, tmp_path: Path
+) -> Iterator[Names]:
     """What the name `service` means to the nginx that runs meanwhile."""
     with name_server() as names:
         names.addresses = [OLD]
         changes = {
+            "server service:8000 resolve": f"server service:{app_port} resolve",
             "listen 80": f"listen 127.0.0.1:{port}",
             "resolver 127.0.0.11": f"resolver 127.0.0.11:{names.port}",
             # All clients are one here.
