@@ -59,7 +59,8 @@ class Buildah:
         container = self("from", "scratch")
         root = self("mount", container)
         command = [debootstrap, "--variant=minbase", f"--include={PACKAGES}", suite, root]
-        subprocess.run(command, check=True, capture_output=True)
+        made = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert made.returncode == 0, made.stdout[-2000:] + made.stderr[-2000:]
         assert os.readlink(f"{root}/usr/bin/python3") == f"python{version}"
         # A proxy before the package index may have a certificate that only this machine knows.
         shutil.copy(CA_BUNDLE, f"{root}{CA_BUNDLE}")
