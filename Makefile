@@ -19,7 +19,7 @@ help: ## Show the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' Makefile
 
 demo: ## Generate a service, start all of it, print addresses and a login (DEST=dir keeps it)
-	@exec $(RUN) --no-dev python demo.py $(if $(DEST),"$(DEST)")
+	@exec $(RUN) --no-dev python -m demo $(if $(DEST),"$(DEST)")
 
 test: ## Run all tests, with a generated service, nginx and PostgreSQL
 	@# One after another: the tests of the generated service measure time.

@@ -30,11 +30,17 @@ def free_port() -> int:
 
 
 def demo(destination: Path, **settings: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(REPOSITORY / "demo.py"), str(destination)]
+    command = [sys.executable, "-m", "demo", str(destination)]
     ports = {"APP_PORT": str(free_port()), "HTTP_PORT": str(free_port())}
     environment = own_environment() | ports | settings
     return subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=30, check=False
+        command,
+        cwd=REPOSITORY,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
     )
 
 

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import Bake
 from tests.system import debian
 from tests.system.database import running_postgres
 from tests.system.edge import Nginx
 from tests.system.image import Buildah, Image, inspect
+from tests.system.trial_routes import add_trial_routes
 
 REVISION = "0123abc"
 # As release.yml says it: the time of the commit.
@@ -80,3 +82,12 @@ def migrated(image: Image, secrets: Path) -> str:
     log = secrets.with_name("migrate.log")
     assert image.start(secrets, log, "manage", "migrate").end() == 0, log.read_text()
     return log.read_text()
+
+
+@pytest.fixture(scope="session")
+def trial_project(bake_once: Bake, require: Callable[[str], str]) -> Path:
+    """A service with routes that sleep, stream and stall; one for all, started by each module."""
+    require("nginx")
+    if not Path("/proc/self/task").is_dir():
+        pytest.skip("it finds gunicorn's workers in /proc")
+    return add_trial_routes(bake_once("trial"))

@@ -18,10 +18,15 @@ PASSWORD = "correct horse battery staple"
 
 @dataclass
 class Outcome:
-    """`failures` counts by kind; `late` are seconds from the planned start to the last byte."""
+    """`failures` counts by kind; `late` are seconds from the planned start to the last byte.
+
+    `created` are the numbers of the POSTs answered 201; `is_enough` ends the load early.
+    """
 
     answers: int = 0
     failures: Counter[str] = field(default_factory=Counter)
+    created: list[int] = field(default_factory=list)
+    is_enough: bool = False
     late: list[float] = field(default_factory=list)
 
     def percentile(self, share: float) -> float:
@@ -74,6 +79,10 @@ class Client:
         self._target = target
         self._answer_within_seconds = answer_within_seconds
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return self._streams is not None
 
     async def ask(self, number: int) -> int:
         """The status."""
@@ -131,6 +140,8 @@ async def run_load_until(
 async def _run_client(client: Client, share: list[tuple[int, float]], outcome: Outcome) -> None:
     for number, planned in share:
         await asyncio.sleep(max(0.0, planned - time.monotonic()))
+        if outcome.is_enough:
+            break
         method = "POST" if is_post(number) else "GET"
         try:
             status = await client.ask(number)
@@ -140,6 +151,8 @@ async def _run_client(client: Client, share: list[tuple[int, float]], outcome: O
             continue
         outcome.answers += 1
         outcome.late.append(time.monotonic() - planned)
+        if status == 201:
+            outcome.created.append(number)
         if not 200 <= status < 300:
             outcome.failures[f"{method} {status}"] += 1
     client.close()

@@ -22,6 +22,8 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 # RFC 7518, 3.2: as long as the hash.
 HMAC_KEY_BYTES_MIN = 32
+# A random key of 32 characters has about 20 different ones; "changeme" repeated has 7.
+DISTINCT_CHARACTERS_MIN = 12
 # RFC 7518, 3.3.
 RSA_KEY_BITS_MIN = 2048
 
@@ -61,6 +63,13 @@ def refuse_unusable_ring(ring: tuple[SigningKey, ...]) -> tuple[SigningKey, ...]
     if len({key.kid for key in ring}) < len(ring):
         raise ValueError("two keys have the same kid")
     return ring
+
+
+def is_weak(secret: str) -> bool:
+    placeholders = ("change", "secret", "example", "password", "development")
+    return len(set(secret)) < DISTINCT_CHARACTERS_MIN or any(
+        word in secret.lower() for word in placeholders
+    )
 
 
 def generate_key(algorithm: Algorithm) -> SigningKey:

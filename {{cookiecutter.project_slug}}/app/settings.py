@@ -21,12 +21,8 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from app.keys import SigningKey, refuse_unusable_ring
+from app.keys import HMAC_KEY_BYTES_MIN, SigningKey, is_weak, refuse_unusable_ring
 
-# 32 bytes is the floor RFC 7518 (3.2) sets for HS256 keys.
-SECRET_KEY_BYTES_MIN = 32
-# A random key of 32 characters has about 20 different ones; "changeme" repeated has 7.
-DISTINCT_CHARACTERS_MIN = 12
 # Of /readyz. Probes usually give up after 1 to 2 s; an answer that comes later is not heard.
 READY_WITHIN_SECONDS = 1.0
 SECRETS_DIR = Path("/run/secrets")
@@ -57,7 +53,7 @@ class Settings(BaseSettings):
     git_revision: str | None = None
 
     # Secrets
-    secret_key: SecretStr = Field(min_length=SECRET_KEY_BYTES_MIN)
+    secret_key: SecretStr = Field(min_length=HMAC_KEY_BYTES_MIN)
     # None: SECRET_KEY signs the access tokens. `manage keys rotate` writes a ring.
     jwt_keys: Json[KeyRing] | None = None
 
@@ -174,16 +170,8 @@ class Settings(BaseSettings):
 
     @property
     def docs_are_on(self) -> bool:
-        if self.docs_enabled is None:
-            return self.environment != "production"
-        return self.docs_enabled
-
-
-def is_weak(secret: str) -> bool:
-    placeholders = ("change", "secret", "example", "password", "development")
-    return len(set(secret)) < DISTINCT_CHARACTERS_MIN or any(
-        word in secret.lower() for word in placeholders
-    )
+        is_open = self.environment != "production"
+        return is_open if self.docs_enabled is None else self.docs_enabled
 
 
 def load_settings() -> Settings:

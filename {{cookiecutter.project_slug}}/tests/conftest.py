@@ -2,22 +2,21 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterator, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Iterator, MutableMapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 from uuid import UUID, uuid4
 
-import asyncpg
 import pytest
+import structlog
 from alembic import command
 from alembic.config import Config
 from fastapi import FastAPI
 from httpx2 import ASGITransport, AsyncClient
 from sqlalchemy import URL, NullPool, event, make_url, text
 from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_connection
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.accounts import service as accounts
@@ -29,31 +28,10 @@ from app.lifespan import State, build_state
 from app.main import create_app
 from app.settings import Settings
 from development import postgres
+from tests.rollback import RollbackDatabase
 
 PASSWORD = "correct horse battery staple"
 POOL_SIZE = 5
-
-
-class RollbackDatabase(Database):
-    """Everything on one connection, in one transaction that is never committed."""
-
-    def __init__(self, engine: AsyncEngine, connection: AsyncConnection) -> None:
-        super().__init__(engine, slots=1, wait_seconds=3)
-        self.connection = connection
-
-    async def _fetch(
-        self, sql: str, arguments: Sequence[object], *, may_retry: bool = False
-    ) -> Sequence[asyncpg.Record]:
-        driver = (await self.connection.get_raw_connection()).driver_connection
-        return await cast("asyncpg.Connection[asyncpg.Record]", driver).fetch(sql, *arguments)
-
-    @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[AsyncSession]:
-        session = AsyncSession(
-            self.connection, join_transaction_mode="create_savepoint", expire_on_commit=False
-        )
-        async with session, session.begin():
-            yield session
 
 
 @dataclass(frozen=True)
@@ -61,6 +39,13 @@ class SignedInUser:
     id: UUID
     email: str
     headers: dict[str, str]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def plain_tracebacks() -> None:
+    """structlog's default shows the values of all variables, which takes a second each."""
+    renderer = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[structlog.processors.add_log_level, renderer])
 
 
 @pytest.fixture(scope="session")
@@ -163,8 +148,15 @@ def state(settings: Settings, database: Database) -> State:
     return build_state(settings, database)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def app(settings: Settings) -> FastAPI:
+    """One for all tests, for its first request costs 50 ms; it keeps nothing of them."""
+    return create_app(settings)
+
+
+@pytest.fixture
+def own_app(settings: Settings) -> FastAPI:
+    """For tests that add routes."""
     return create_app(settings)
 
 

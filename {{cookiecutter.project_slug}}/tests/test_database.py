@@ -49,9 +49,9 @@ async def test_transaction_rolls_back_when_the_block_raises(committing_database:
 
 
 async def test_commit_is_done_before_the_response_is_sent(
-    app: FastAPI, settings: Settings, committing_database: Database
+    own_app: FastAPI, settings: Settings, committing_database: Database
 ) -> None:
-    @app.post("/write")
+    @own_app.post("/write")
     async def write(session: SessionDep) -> None:
         # Checked at commit, so the handler itself succeeds.
         await session.execute(
@@ -59,7 +59,7 @@ async def test_commit_is_done_before_the_response_is_sent(
         )
         await session.execute(text("INSERT INTO late VALUES (1), (1)"))
 
-    async with connect(app, build_state(settings, committing_database)) as client:
+    async with connect(own_app, build_state(settings, committing_database)) as client:
         response = await client.post("/write")
     assert response.status_code == 500
 

@@ -6,14 +6,18 @@ import pytest
 from fastapi import FastAPI
 from httpx2 import AsyncClient
 
+from app.lifespan import State
+from tests.conftest import connect
+
 
 @pytest.fixture
-def app_that_fails(app: FastAPI) -> FastAPI:
-    @app.get("/fail")
+async def failing_client(own_app: FastAPI, state: State) -> AsyncIterator[AsyncClient]:
+    @own_app.get("/fail")
     async def fail() -> None:
         raise RuntimeError("the secret is 42")
 
-    return app
+    async with connect(own_app, state) as client:
+        yield client
 
 
 async def test_request_id_is_kept_when_it_is_well_formed(client: AsyncClient) -> None:
@@ -31,9 +35,9 @@ async def test_request_id_is_replaced_when_it_is_malformed(
 
 
 async def test_unknown_error_is_a_problem_without_details(
-    app_that_fails: FastAPI, client: AsyncClient
+    failing_client: AsyncClient,
 ) -> None:
-    response = await client.get("/fail")
+    response = await failing_client.get("/fail")
     assert response.status_code == 500
     assert response.headers["content-type"] == "application/problem+json"
     assert response.json() == {

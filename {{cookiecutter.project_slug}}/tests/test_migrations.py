@@ -47,7 +47,8 @@ def test_migrations_build_what_the_models_describe(config: Config) -> None:
     command.check(config)
 
 
-def test_one_works_and_all_succeed_when_four_migrate_at_once(
+@pytest.mark.system
+def test_one_works_and_all_succeed_when_eight_migrate_at_once(
     settings: Settings, empty_database: str
 ) -> None:
     secret = settings.secret_key.get_secret_value()
@@ -55,10 +56,10 @@ def test_one_works_and_all_succeed_when_four_migrate_at_once(
     arguments = [sys.executable, "-c", "from app.cli import main; main()", "migrate"]
     processes = [
         subprocess.Popen(arguments, env=environment, stdout=subprocess.PIPE, text=True)
-        for _ in range(4)
+        for _ in range(8)
     ]
     logs = [process.communicate(timeout=60)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0] * 4
+    assert [process.returncode for process in processes] == [0] * 8
     assert sum("Running upgrade" in log for log in logs) == 1
 
 

@@ -13,6 +13,13 @@ depends_on = None
 
 
 def upgrade() -> None:
+    _create_user()
+    _create_item()
+    _create_session()
+    _create_refresh_token()
+
+
+def _create_user() -> None:
     op.create_table(
         "app_user",
         sa.Column("id", sa.Uuid(), nullable=False),
@@ -30,6 +37,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_app_user")),
         sa.UniqueConstraint("email", name=op.f("uq_app_user_email")),
     )
+
+
+def _create_item() -> None:
     op.create_table(
         "item",
         sa.Column("id", sa.Uuid(), nullable=False),
@@ -57,6 +67,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_item")),
     )
     op.create_index(op.f("ix_item_owner_id_id"), "item", ["owner_id", "id"], unique=False)
+
+
+def _create_session() -> None:
     op.create_table(
         "session",
         sa.Column("id", sa.Uuid(), nullable=False),
@@ -78,6 +91,9 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_session_expires_at"), "session", ["expires_at"], unique=False)
     op.create_index(op.f("ix_session_user_id"), "session", ["user_id"], unique=False)
+
+
+def _create_refresh_token() -> None:
     op.create_table(
         "refresh_token",
         sa.Column("token_hash", sa.LargeBinary(), nullable=False),

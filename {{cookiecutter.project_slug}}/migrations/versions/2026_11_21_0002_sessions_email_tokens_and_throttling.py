@@ -13,6 +13,12 @@ depends_on = None
 
 
 def upgrade() -> None:
+    _extend_user_and_session()
+    _create_email_token()
+    _create_throttle_bucket()
+
+
+def _extend_user_and_session() -> None:
     op.add_column(
         "app_user", sa.Column("email_verified_at", sa.DateTime(timezone=True), nullable=True)
     )
@@ -36,6 +42,9 @@ def upgrade() -> None:
         nullable=False,
     )
     op.add_column("session", scope)
+
+
+def _create_email_token() -> None:
     op.create_table(
         "email_token",
         sa.Column("token_hash", sa.LargeBinary(), nullable=False),
@@ -52,6 +61,9 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_email_token_expires_at"), "email_token", ["expires_at"], unique=False)
     op.create_index(op.f("ix_email_token_user_id"), "email_token", ["user_id"], unique=False)
+
+
+def _create_throttle_bucket() -> None:
     op.create_table(
         "throttle_bucket",
         sa.Column("key", sa.LargeBinary(), nullable=False),

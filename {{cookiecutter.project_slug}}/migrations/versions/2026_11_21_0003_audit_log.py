@@ -14,6 +14,11 @@ depends_on = None
 
 
 def upgrade() -> None:
+    _create_audit_entry()
+    _let_it_only_grow()
+
+
+def _create_audit_entry() -> None:
     op.create_table(
         "audit_entry",
         sa.Column("id", sa.Uuid(), nullable=False),
@@ -36,6 +41,9 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_audit_entry_actor_email"), "audit_entry", ["actor_email"])
     op.create_index(op.f("ix_audit_entry_subject_id"), "audit_entry", ["subject_id"])
+
+
+def _let_it_only_grow() -> None:
     op.execute(
         """
         CREATE FUNCTION refuse_change_of_audit_entry() RETURNS trigger LANGUAGE plpgsql AS $$

@@ -164,16 +164,17 @@ async def test_login_is_refused_when_no_scope_can_be_granted(
 
 @pytest.mark.parametrize("is_admin", [True, False])
 async def test_admin_route_looks_at_the_user_and_not_only_at_the_token(
-    app: FastAPI, client: AsyncClient, user: SignedInUser, database: Database, is_admin: bool
+    own_app: FastAPI, state: State, user: SignedInUser, database: Database, is_admin: bool
 ) -> None:
-    @app.get("/administration")
+    @own_app.get("/administration")
     async def administer(caller: AdminDep) -> str:
         return caller.email
 
     await write(database, is_admin=True)
-    pair = await log_in(client)
-    await write(database, is_admin=is_admin)
-    response = await client.get("/administration", headers=bearer(pair))
+    async with connect(own_app, state) as client:
+        pair = await log_in(client)
+        await write(database, is_admin=is_admin)
+        response = await client.get("/administration", headers=bearer(pair))
     assert response.status_code == (200 if is_admin else 403)
 
 

@@ -5,10 +5,10 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from app.keys import is_weak
 from app.server.checks.deployment import Deployment, interpolate
 from app.server.checks.finding import Finding, Severity
 from app.server.settings import ServerSettings
-from app.settings import is_weak
 
 _SECRETS = re.compile(r"^(SECRET_KEY|JWT_KEYS)$|PASSWORD$")
 _URL_PASSWORD = re.compile(r"://[^/@:]*:[^/@]+@")
