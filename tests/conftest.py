@@ -14,6 +14,8 @@ REPOSITORY = Path(__file__).parents[1]
 SERVICE = "{{cookiecutter.project_slug}}"
 # What make and uv hand down to their children would send a generated service to our own venv.
 INHERITED = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "UV_PROJECT_ENVIRONMENT", "VIRTUAL_ENV")
+# Debian keeps servers in sbin, which is not on a user's PATH.
+SEARCHED = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
 
 Bake = Callable[..., Path]
 
@@ -62,6 +64,22 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def uv() -> str:
     return find_uv()
+
+
+@pytest.fixture(scope="session")
+def require() -> Callable[[str], str]:
+    """What a machine lacks is skipped, or fails where it must not."""
+
+    def find(binary: str) -> str:
+        found = shutil.which(binary, path=SEARCHED)
+        if found is None:
+            reason = f"{binary} is not installed"
+            if os.environ.get("REQUIRE_SYSTEM") == "1":
+                pytest.fail(f"{reason}, and REQUIRE_SYSTEM=1 asks for it")
+            pytest.skip(reason)
+        return found
+
+    return find
 
 
 @pytest.fixture(scope="session")

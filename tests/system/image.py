@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import time
 import urllib.error
@@ -58,7 +59,8 @@ class Buildah:
         container = self("from", "scratch")
         root = self("mount", container)
         command = [debootstrap, "--variant=minbase", f"--include={PACKAGES}", suite, root]
-        subprocess.run(command, check=True, capture_output=True)
+        made = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert made.returncode == 0, made.stdout[-2000:] + made.stderr[-2000:]
         assert os.readlink(f"{root}/usr/bin/python3") == f"python{version}"
         # A proxy before the package index may have a certificate that only this machine knows.
         shutil.copy(CA_BUNDLE, f"{root}{CA_BUNDLE}")
@@ -79,7 +81,10 @@ class Buildah:
 class Image:
     root: Path
     base: Path
+    base_name: str
     config: dict[str, object]
+    # Digests of their content.
+    layers: tuple[str, ...]
 
     def list_of(self, key: str) -> list[str]:
         value = self.config[key]
@@ -98,7 +103,7 @@ class Image:
         """In the image's own environment, folder and user."""
         variables = [*self.list_of("Env"), *(f"{key}={text}" for key, text in settings.items())]
         inside = [f"--chdir={self.config['WorkingDir']}", *variables, *command]
-        enter = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", ENTER, "sh"]
+        enter = ["unshare", "--mount", "--pid", "--fork", "sh", "-c", ENTER, "sh"]
         with log.open("w") as output:
             process = subprocess.Popen(
                 [*enter, str(self.root), str(secrets), *inside],
@@ -106,13 +111,15 @@ class Image:
                 stdout=output,
                 stderr=output,
             )
-        return Container(process, log, settings.get("APP_PORT", ""))
+        address = settings.get("APP_HOST", "127.0.0.1")
+        return Container(process, log, settings.get("APP_PORT", ""), address)
 
 
 def inspect(buildah: Buildah, tag: str, base: str) -> Image:
     inspected = json.loads(buildah("inspect", "--type", "image", tag))
-    config = inspected["Docker"]["config"]
-    return Image(buildah.mounted(tag), buildah.mounted(base), config)
+    layers = tuple(inspected["Docker"]["rootfs"]["diff_ids"])
+    places = buildah.mounted(tag), buildah.mounted(base)
+    return Image(*places, base, inspected["Docker"]["config"], layers)
 
 
 def files_below(root: Path) -> dict[str, Path]:
@@ -125,6 +132,7 @@ class Container:
     process: subprocess.Popen[bytes]
     log: Path
     port: str
+    address: str
 
     def first_process(self) -> int:
         """Process 1, as the host numbers it."""
@@ -136,7 +144,8 @@ class Container:
 
     def get(self, path: str) -> tuple[int, str]:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
+            url = f"http://{self.address}:{self.port}{path}"
+            with urllib.request.urlopen(url, timeout=5) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, ""
@@ -149,6 +158,12 @@ class Container:
             assert self.process.poll() is None, self.log.read_text()
             assert time.monotonic() < deadline, self.log.read_text()
             time.sleep(0.1)
+
+    def kill(self) -> None:
+        """Process 1, and with it everything: the end of `unshare` does not reach another user."""
+        if self.process.poll() is None:
+            os.kill(self.first_process(), signal.SIGKILL)
+        self.process.wait()
 
     def end(self) -> int:
         """The exit code, as soon as it ends by itself; kills nothing that still runs."""

@@ -7,6 +7,7 @@ import asyncio
 import json
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from uuid import uuid4
 
@@ -122,6 +123,17 @@ async def run_load(target: Target, plan: Plan, outcome: Outcome | None = None) -
         for share in plan.shares():
             client = Client(target, plan.answer_within_seconds)
             group.create_task(_run_client(client, share, outcome))
+    return outcome
+
+
+async def run_load_until(
+    target: Target, plan: Plan, is_over: Callable[[], bool], within_seconds: float
+) -> Outcome:
+    """Again and again, and once more after it is over; the caller asserts that it was."""
+    outcome, deadline, is_last = Outcome(), time.monotonic() + within_seconds, False
+    while not is_last:
+        is_last = is_over() or time.monotonic() > deadline
+        await run_load(target, plan, outcome)
     return outcome
 
 

@@ -5,7 +5,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from tests.conftest import own_environment
 READY_WITHIN_SECONDS = 120
 # The ladder gives a worker 30 s; PostgreSQL and nginx are faster.
 STOP_WITHIN_SECONDS = 60
+MAKE_SERVE = ("make", "--no-print-directory", "serve")
 
 
 @dataclass(frozen=True)
@@ -37,14 +38,16 @@ def free_port() -> int:
 
 
 @contextmanager
-def serve(project: Path, uv: str, **settings: str) -> Iterator[Stack]:
+def serve(
+    project: Path, uv: str, command: Sequence[str | Path] = MAKE_SERVE, **settings: str
+) -> Iterator[Stack]:
     """`make serve`, with its output in a file; stopped as Ctrl-C would."""
     ports = {"APP_PORT": str(free_port()), "HTTP_PORT": str(free_port())}
     environment = own_environment() | {"WEB_CONCURRENCY": "2", "UV": uv} | ports | settings
     log = project / "serve.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            ["make", "--no-print-directory", "serve"],
+            command,
             cwd=project,
             env=environment,
             stdout=output,

@@ -2,9 +2,7 @@
 
 import os
 import shutil
-import socket
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +12,7 @@ import pytest
 
 from tests.conftest import REPOSITORY, SERVICE, own_environment
 from tests.system.database import run_in, running_postgres
+from tests.system.pgbouncer import running_pgbouncer
 
 Require = Callable[[str], str]
 
@@ -112,30 +111,14 @@ def test_backup_keeps_the_newest(server: Server, tmp_path: Path) -> None:
 def test_pgbouncer_answers_and_limits_statements(
     server: Server, require: Require, tmp_path: Path
 ) -> None:
-    binary = require("pgbouncer")
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    text = (server.project / "deploy/compose/pgbouncer.ini").read_text()
-    address = f"host=127.0.0.1 port={server.environment['PGPORT']}"
-    login = f"user={server.environment['PGUSER']} password={server.environment['PGPASSWORD']}"
-    text = text.replace("host=postgres port=5432", f"{address} {login}")
-    text = text.replace("listen_port = 6432", f"listen_port = {port}")
-    # The list of users is a secret of the container; who asks is not what this is about.
-    text = text.replace("auth_type = scram-sha-256", "auth_type = any")
-    text = text.replace("auth_file = /run/secrets/pgbouncer_users", "")
-    (tmp_path / "pgbouncer.ini").write_text(text)
-    user = ["--user", "nobody"] if os.geteuid() == 0 else []
-    process = subprocess.Popen([binary, "--quiet", *user, tmp_path / "pgbouncer.ini"])
-    try:
-        behind = Server(server.project, server.environment | {"PGPORT": str(port)})
-        deadline = time.monotonic() + 10
-        while behind("psql", "--command", "SELECT 1").returncode and time.monotonic() < deadline:
-            time.sleep(0.1)
+    user, password = server.environment["PGUSER"], server.environment["PGPASSWORD"]
+    address = f"127.0.0.1:{server.environment['PGPORT']}"
+    url = f"postgresql://{user}:{password}@{address}/{server.environment['PGDATABASE']}"
+    with running_pgbouncer(require("pgbouncer"), url, tmp_path) as pooled:
+        port = str(urlsplit(pooled).port)
+        behind = Server(server.project, server.environment | {"PGPORT": port})
         assert behind.query("SHOW statement_timeout") == "15s"
         assert behind.query("SHOW idle_in_transaction_session_timeout") == "30s"
-    finally:
-        process.terminate()
-        process.wait(timeout=10)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The whole HTTP contract, walked through nginx and two gunicorn workers."""
+"""The whole HTTP contract through nginx and two gunicorn workers, and again behind PgBouncer."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -9,16 +9,34 @@ import httpx2
 import pytest
 
 from tests.conftest import Bake
+from tests.system.pgbouncer import serve_behind_pgbouncer
+from tests.system.reload import has_reloaded, reload_under_load
 from tests.system.stack import Stack, serve
 
 PASSWORD = "correct horse battery staple"
 
 
 @pytest.fixture(scope="module")
-def stack(bake_once: Bake, uv: str, require: Callable[[str], str]) -> Iterator[Stack]:
+def project(bake_once: Bake) -> Path:
+    return bake_once("contract")
+
+
+@pytest.fixture(scope="module", params=["direct", "pgbouncer"])
+def stack(
+    request: pytest.FixtureRequest,
+    project: Path,
+    uv: str,
+    require: Callable[[str], str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Stack]:
     require("nginx")
-    with serve(bake_once("contract"), uv) as running:
-        yield running
+    if request.param == "direct":
+        running = serve(project, uv)
+    else:
+        folder = tmp_path_factory.mktemp("pgbouncer")
+        running = serve_behind_pgbouncer(project, uv, require("pgbouncer"), folder)
+    with running as stack:
+        yield stack
 
 
 @pytest.fixture(scope="module")
@@ -163,3 +181,13 @@ def wait_for_line(log: Path, wanted: str) -> str:
                 return line
         time.sleep(0.05)
     raise AssertionError(f"{log} has no line with {wanted}")
+
+
+@pytest.mark.parametrize("stack", ["pgbouncer"], indirect=True)
+def test_reload_loses_no_request_when_pgbouncer_shares_connections(
+    stack: Stack, record_property: Callable[[str, object], None]
+) -> None:
+    outcome = reload_under_load(stack)
+    record_property("reload behind PgBouncer", outcome)
+    assert has_reloaded(stack)
+    assert outcome.failures == {}

@@ -1,5 +1,6 @@
 """The image is really built and run, on a base made from Debian packages, without a registry."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -11,55 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.database import running_postgres
-from tests.system.image import Buildah, Container, Image, inspect
+from tests.system.conftest import BUILD, REVISION
+from tests.system.image import Buildah, Container, Image, files_below, inspect
 
 ADDED_BYTES_MAX = 100_000_000
 STOPPED_WITHIN_SECONDS = 40  # stop_grace_period in deploy/compose
-REVISION = "0123abc"
-
-
-@pytest.fixture(scope="module")
-def project(default_bake: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("image") / default_bake.name
-    return Path(shutil.copytree(default_bake, folder))
-
-
-@pytest.fixture(scope="module")
-def buildah(
-    require: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Buildah]:
-    if os.geteuid() != 0:
-        pytest.skip("only root can build an image without a container engine")
-    buildah = Buildah(require("buildah"), tmp_path_factory.mktemp("buildah") / "storage")
-    yield buildah
-    buildah("rm", "--all")
-    buildah("rmi", "--all", "--force")
-
-
-@pytest.fixture(scope="module")
-def image(project: Path, buildah: Buildah, require: Callable[[str], str]) -> Image:
-    base = buildah.make_base(require("debootstrap"), project / "Dockerfile")
-    tag = buildah.build(project, "--build-arg", f"GIT_REVISION={REVISION}")
-    return inspect(buildah, tag, base)
-
-
-@pytest.fixture(scope="module")
-def secrets(project: Path, uv: str) -> Iterator[Path]:
-    """A folder such as an engine mounts, with the address of a database for these tests."""
-    folder = project.with_name("secrets")
-    folder.mkdir()
-    (folder / "secret_key").write_text("0123456789abcdefghijklmnopqrstuvwxyz")
-    with running_postgres(project, uv) as url:
-        (folder / "database_url").write_text(url)
-        yield folder
-
-
-@pytest.fixture(scope="module")
-def migrated(image: Image, secrets: Path) -> str:
-    log = secrets.with_name("migrate.log")
-    assert image.start(secrets, log, "manage", "migrate").end() == 0, log.read_text()
-    return log.read_text()
 
 
 @pytest.fixture(scope="module")
@@ -71,8 +28,7 @@ def container(image: Image, secrets: Path, migrated: str) -> Iterator[Container]
         container.wait_until_ready()
         yield container
     finally:
-        container.process.kill()
-        container.process.wait()
+        container.kill()
 
 
 def free_port() -> str:
@@ -108,13 +64,34 @@ def test_image_brings_the_bytecode_of_all_modules(image: Image) -> None:
         assert any(other.startswith(f"{folder}/__pycache__/{stem}.") for other in names), name
 
 
-def test_image_holds_no_secret(image: Image, project: Path) -> None:
-    lines = (project / ".env").read_text().splitlines()
+def test_image_holds_no_secret(image: Image, image_project: Path) -> None:
+    lines = (image_project / ".env").read_text().splitlines()
     [secret] = [line.partition("=")[2].encode() for line in lines if line.startswith("SECRET_KEY=")]
     assert len(secret) > 30
     assert secret.decode() not in json.dumps(image.config)
     for name, path in image.added_files().items():
         assert path.is_symlink() or secret not in path.read_bytes(), name
+
+
+def test_two_builds_of_the_same_tree_are_alike(
+    buildah: Buildah, image: Image, image_project: Path, tmp_path: Path
+) -> None:
+    """Of another clone at another time: layer by layer, so file by file as well."""
+    clone = Path(shutil.copytree(image_project, tmp_path / "clone", copy_function=shutil.copyfile))
+    again = buildah.build(clone, *BUILD)
+    second = inspect(buildah, again, image.base_name)
+    assert fingerprints(second) == fingerprints(image)
+    assert second.layers == image.layers
+    # The day of the build, unless SOURCE_DATE_EPOCH says another one.
+    assert "\napp:!:19675:" in (image.root / "etc/shadow").read_text()
+
+
+def fingerprints(image: Image) -> dict[str, str]:
+    return {
+        name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for name, path in files_below(image.root).items()
+        if path.is_file() and not path.is_symlink()
+    }
 
 
 def test_image_migrates_the_database(migrated: str) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from gunicorn.config import Config
 
 from app.server.capacity import Plan, plan_capacity
-from app.server.checks import compose, database, kubernetes, nginx, systemd
+from app.server.checks import compose, database, kubernetes, nginx, pgbouncer, systemd
 from app.server.checks.budget import check_budget, check_plan
 from app.server.checks.deployment import Deployment, values_by_rung
 from app.server.checks.exposure import check_exposure, check_settings
@@ -63,6 +63,7 @@ def examine_files(root: Path, settings: ServerSettings) -> list[Finding]:
         found, mistakes = read(root)
         deployments.extend(found)
         findings.extend(mistakes)
+    pooler = pgbouncer.read_pgbouncer(root)
     config, values, gunicorn_findings = _examine_gunicorn(root, settings)
     has_unix_socket = _has_unix_socket(config, deployments, settings)
     return [
@@ -75,10 +76,12 @@ def examine_files(root: Path, settings: ServerSettings) -> list[Finding]:
                 {**setting_values(settings), **values},
                 nginx.nginx_timeouts(directives),
                 values_by_rung(deployments),
+                pgbouncer.pgbouncer_timeouts(pooler),
                 {"ready": [Value(READY_WITHIN_SECONDS, "app/health.py")]},
             )
         ),
         *nginx.check_nginx(directives, settings.max_body_bytes),
+        *pgbouncer.check_pgbouncer(pooler, settings.database_connection_budget),
         *chain.from_iterable(check_exposure(one) for one in deployments),
         *chain.from_iterable(check_budget(one, settings) for one in deployments),
         *_missing_files(root),

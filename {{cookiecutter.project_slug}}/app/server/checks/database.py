@@ -52,7 +52,8 @@ async def read_server(settings: ServerSettings) -> tuple[Server | None, list[Fin
 
 def check_server(server: Server, settings: ServerSettings, plan: Plan) -> list[Finding]:
     return [
-        *_check_connections(server, plan),
+        # Behind PgBouncer its pool counts, not ours: deploy/compose/pgbouncer.ini.
+        *([] if settings.database_pgbouncer else _check_connections(server, plan)),
         *_check_version(server),
         *_check_timeouts(server, settings),
     ]
@@ -129,7 +130,8 @@ def _check_version(server: Server) -> Iterator[Finding]:
 
 
 def _check_timeouts(server: Server, settings: ServerSettings) -> Iterator[Finding]:
-    wanted = server_settings(settings)
+    # What a direct connection asks for; behind PgBouncer somebody else must set the same.
+    wanted = server_settings(settings.model_copy(update={"database_pgbouncer": False}))
     for name in _TIMEOUTS:
         if server.settings.get(name) != int(wanted[name]):
             yield Finding(
@@ -138,7 +140,7 @@ def _check_timeouts(server: Server, settings: ServerSettings) -> Iterator[Findin
                 f"{name} is {server.settings.get(name)} ms in the session, not {wanted[name]}.",
                 f"{name.upper()}_SECONDS",
                 "A pooler or the role overrides it, and nothing ends a statement in time.",
-                "Let the pooler pass start-up parameters, or set it for the role.",
+                "Set it for the role, or in PgBouncer's connect_query.",
             )
 
 

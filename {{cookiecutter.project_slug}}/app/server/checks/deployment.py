@@ -44,7 +44,7 @@ def read_environment_file(root: Path, file: Path) -> dict[str, Entry]:
     entries: dict[str, Entry] = {}
     for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
         name, equals, value = line.partition("=")
-        if equals and not line.lstrip().startswith("#"):
+        if equals and not line.lstrip().startswith(("#", ";")):
             entries[name.strip()] = Entry(value.strip(), f"{file.relative_to(root)}:{number}")
     return entries
 

@@ -11,6 +11,7 @@ PROXY = "deploy/nginx/http/proxy.conf"
 COMPOSE = "deploy/compose/compose.yaml"
 DEPLOYMENT = "deploy/kubernetes/base/deployment.yaml"
 KUBERNETES = "deploy/kubernetes/base/settings.env"
+PGBOUNCER = "deploy/compose/pgbouncer.ini"
 UNIT = "deploy/systemd/app.service"
 LINE_BEFORE = r"\g<0>\n\1"
 
@@ -63,6 +64,10 @@ LINE_BEFORE = r"\g<0>\n\1"
             LINE_BEFORE + "DATABASE_POOL_SIZE: 30",
             "connection budget",
         ),
+        (PGBOUNCER, "statement_timeout = 15000", "statement_timeout = 25000", "ladder"),
+        (PGBOUNCER, "^query_wait_timeout = 3", "query_wait_timeout = 120", "ladder"),
+        (PGBOUNCER, "^default_pool_size = 20", "default_pool_size = 100", "connection budget"),
+        (PGBOUNCER, "^pool_mode = transaction", "pool_mode = session", "connection budget"),
         (KUBERNETES, "^DATABASE_POOL_SIZE=5", "DATABASE_POOL_SIZE=8", "connection budget"),
         (KUBERNETES, "^LOG_FORMAT=json", "DOCS_ENABLED=true", "production"),
         (KUBERNETES, "^LOG_FORMAT=json", "DATABASE_URL=postgresql://a:b@c/d", "secrets"),

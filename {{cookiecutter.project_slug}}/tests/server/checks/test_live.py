@@ -81,6 +81,17 @@ def test_server_setting_is_caught(
     assert [one.severity for one in check_server(server, server_settings, plan)] == [severity]
 
 
+def test_server_behind_pgbouncer_needs_the_timeouts_and_no_room_for_every_client(
+    server_settings: ServerSettings, plan: Plan
+) -> None:
+    pooled = server_settings.model_copy(update={"database_pgbouncer": True})
+    small = {**GOOD.settings, "max_connections": 29}
+    assert check_server(replace(GOOD, settings=small), pooled, plan) == []
+    endless = replace(GOOD, settings={**small, "statement_timeout": 0})
+    [finding] = check_server(endless, pooled, plan)
+    assert finding.where == "STATEMENT_TIMEOUT_SECONDS"
+
+
 def test_database_is_behind_when_it_has_no_revision() -> None:
     [finding] = check_revision(ROOT, GOOD)
     assert (finding.severity, finding.instead) == (Severity.ERROR, "Run manage migrate.")

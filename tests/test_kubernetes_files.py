@@ -1,0 +1,107 @@
+"""The manifests: valid in old and new clusters, restricted, with numbers that fit together."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.conftest import Bake
+from tests.manifests import DEPLOY, GRACEFUL_SECONDS, Tool, checker, look, mapping, number, run
+from tests.system import debian
+
+CHECKOV = "checkov==3.3.30"
+KUBERNETES_VALIDATE = "kubernetes-validate==1.37.0"
+# The oldest and newest schema that it brings.
+KUBERNETES_VERSIONS = ("1.25", "1.37")
+MAX_CONNECTIONS = 100  # PostgreSQL's default
+CONNECTIONS_FOR_PEOPLE = 10
+
+
+@pytest.fixture(scope="session")
+def tool(uv: str) -> Tool:
+    return checker(uv)
+
+
+@pytest.fixture(scope="module")
+def kustomize(
+    require: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[Path], list[object]]:
+    if shutil.which("kubectl"):
+        kubectl: tuple[str, ...] = ("kubectl",)
+    else:
+        # That of Debian 12 is too old for these files.
+        require("apt-get")
+        root = debian.unpack("trixie", "kubectl", tmp_path_factory.mktemp("kubectl"))
+        kubectl = debian.program(root, "usr/bin/kubectl")
+
+    def build(project: Path, overlay: str = "production") -> list[object]:
+        text = run(*kubectl, "kustomize", project / "deploy/kubernetes" / overlay)
+        return list(yaml.safe_load_all(text))
+
+    return build
+
+
+def of_kind(objects: list[object], kind: str) -> object:
+    [found] = [item for item in objects if look(item, "kind") == kind]
+    return found
+
+
+@pytest.mark.parametrize("overlay", ["production", "staging"])
+def test_manifests_are_valid_in_old_and_new_clusters(
+    bake: Bake, kustomize: Callable[..., list[object]], tool: Tool, tmp_path: Path, overlay: str
+) -> None:
+    project = bake(deployment="kubernetes", domain_name="shop.example.com")
+    objects = kustomize(project, overlay)
+    (tmp_path / "all.yaml").write_text(yaml.safe_dump_all(objects))
+    for version in KUBERNETES_VERSIONS:
+        options = ["--strict", "--quiet", "-k", version]
+        tool(KUBERNETES_VALIDATE, "kubernetes-validate", *options, tmp_path / "all.yaml")
+    host = look(of_kind(objects, "Ingress"), "spec.rules.0.host")
+    assert host == {"production": "", "staging": "staging."}[overlay] + "shop.example.com"
+
+
+def test_manifests_are_clean(
+    kustomize: Callable[..., list[object]], tool: Tool, tmp_path: Path
+) -> None:
+    """What checkov finds and we want stands in the manifests, with the reason."""
+    (tmp_path / "all.yaml").write_text(yaml.safe_dump_all(kustomize(DEPLOY.parent)))
+    options = ["--framework", "kubernetes", "--compact", "--quiet", "--skip-download"]
+    tool(CHECKOV, "checkov", *options, "--file", tmp_path / "all.yaml")
+
+
+def test_pods_are_restricted_and_stop_on_the_ladder(
+    kustomize: Callable[..., list[object]],
+) -> None:
+    pod = mapping(of_kind(kustomize(DEPLOY.parent), "Deployment"), "spec.template.spec")
+    assert look(pod, "automountServiceAccountToken") is False
+    assert look(pod, "securityContext.runAsNonRoot") is True
+    containers = look(pod, "containers")
+    assert isinstance(containers, list)
+    for container in containers:
+        assert look(container, "securityContext.readOnlyRootFilesystem") is True
+        assert look(container, "securityContext.allowPrivilegeEscalation") is False
+        assert look(container, "securityContext.capabilities.drop") == ["ALL"]
+    service, nginx = (number(item, "lifecycle.preStop.exec.command.1") for item in containers)
+    assert nginx < service
+    assert service + GRACEFUL_SECONDS < number(pod, "terminationGracePeriodSeconds")
+
+
+def test_most_pods_fit_into_the_connections(kustomize: Callable[..., list[object]]) -> None:
+    objects = kustomize(DEPLOY.parent)
+    pods = number(of_kind(objects, "HorizontalPodAutoscaler"), "spec.maxReplicas")
+    surge = number(of_kind(objects, "Deployment"), "spec.strategy.rollingUpdate.maxSurge")
+    settings = [item for item in objects if "settings" in str(look(item, "metadata.name"))]
+    workers = number(settings[0], "data.WEB_CONCURRENCY")
+    pool = number(settings[0], "data.DATABASE_POOL_SIZE")
+    assert (pods + surge) * workers * pool + CONNECTIONS_FOR_PEOPLE <= MAX_CONNECTIONS
+
+
+def test_pods_get_every_file_of_nginx() -> None:
+    generated = yaml.safe_load((DEPLOY / "nginx/kustomization.yaml").read_text())
+    listed = {name for item in generated["configMapGenerator"] for name in item["files"]}
+    folders = ("", "http/", "server/", "site/")
+    files = [path for name in folders for path in (DEPLOY / "nginx" / name).glob("*.conf")]
+    expected = {path.relative_to(DEPLOY / "nginx").as_posix() for path in files}
+    assert listed == expected
