@@ -91,7 +91,7 @@ class Gunicorn:
     def end(self) -> None:
         try:
             if self.process.poll() is None:
-                # A worker that is just being forked misses the signal; gunicorn kills it after 30 s.
+                # A worker that is just being forked misses it, and gunicorn kills it after 30 s.
                 self.stop(signal.SIGQUIT, within_seconds=40)
         finally:
             self.process.kill()  # its workers then leave by themselves
