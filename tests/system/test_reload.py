@@ -101,10 +101,10 @@ def test_kill_loses_only_what_the_worker_held_when_under_load(
 
 
 def test_recycling_loses_nothing_when_under_load(stack: Stack, record_property: Record) -> None:
-    # Enough for a successor to start meanwhile: recycled faster than that, both would be away.
     with setting(stack, "SERVER_MAX_REQUESTS=1000"):
         reload_all(stack)
-        ended = count_lines(stack, ENDED)
+        start, ended = len(stack.log.read_text()), count_lines(stack, ENDED)
         with under_load(stack, record_property, f"{RECYCLINGS} recyclings") as outcome:
             wait_until(lambda: count_lines(stack, ENDED) >= ended + RECYCLINGS)
     assert not outcome.failures
+    assert_successors_came_first(stack.log.read_text()[start:])

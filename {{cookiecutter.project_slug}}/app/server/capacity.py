@@ -10,8 +10,8 @@ from app.settings import Settings
 
 # On two cores two workers answered 0.148, three 0.130 and four 0.124 of the reference: one per
 # core. A part of a core is left to password hashes, which have threads of their own.
-# But two from one core on: the second costs up to 15 % throughput there, and without it a crash,
-# a recycling or a stalled loop is an outage.
+# But two from one core on: the second costs up to 15 % throughput there, and without it a crash
+# or a stalled loop is an outage.
 WORKERS_MIN = 2
 # p99 at 64 connections: 192 ms with 1, 240 with 2, 822 with 5, 1.9 s with 20 (local database);
 # one across a network wants more than 2. Default of SQLAlchemy: 5, and 10 of overflow.
