@@ -49,6 +49,10 @@ RUNGS: Mapping[str, Rung] = {
         "idle_in_transaction_session_timeout", "IDLE_IN_TRANSACTION_SESSION_TIMEOUT_SECONDS", 30
     ),
     "proxy_connect": Rung("proxy_connect_timeout", "proxy_connect_timeout in nginx", 5),
+    "next_upstream": Rung(
+        "proxy_next_upstream_timeout", "proxy_next_upstream_timeout in nginx", 10
+    ),
+    "stall": Rung("event-loop stall limit", "SERVER_STALL_SECONDS", 30),
     "proxy_read": Rung("proxy_read_timeout", "proxy_read_timeout in nginx", 30),
     "stream_read": Rung(
         "proxy_read_timeout of streams", "proxy_read_timeout beside proxy_buffering off", 3600
@@ -85,6 +89,7 @@ ORDERS = (
         "deadline", "idle_in_transaction", "PostgreSQL would cut the connection of a live request."
     ),
     Order("deadline", "proxy_read", "nginx would answer 504 while the worker goes on."),
+    Order("next_upstream", "stall", "A GET that stalled one worker would be given to the next."),
     Order("proxy_connect", "proxy_read", "A dead replica is found sooner than a slow one."),
     Order("proxy_read", "balancer", "The balancer would give up before nginx has answered."),
     Order("balancer", "client_keepalive", "The balancer would send into a closing connection."),

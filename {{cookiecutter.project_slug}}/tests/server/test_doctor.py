@@ -41,6 +41,12 @@ def test_shipped_configuration_has_no_errors(service: Path) -> None:
         ),
         (
             PROXY,
+            "^proxy_next_upstream_timeout 10s",
+            "proxy_next_upstream_timeout 30s",
+            {"proxy_next_upstream_timeout"},
+        ),
+        (
+            PROXY,
             r"^( +)keepalive_timeout \w+",
             r"\1keepalive_timeout 75s",
             {"upstream keepalive_timeout"},
@@ -162,7 +168,12 @@ def test_rung_is_caught_when_nginx_outlives_its_container(service: Path) -> None
         ("SERVER_LAME_DUCK_SECONDS", 4, {"lame duck and request deadline"}),
         ("SERVER_GRACEFUL_SECONDS", 29, {"lame duck and request deadline"}),
         ("SERVER_KEEPALIVE_SECONDS", 2, {"upstream keepalive_timeout"}),
-        ("SERVER_STALL_SECONDS", 3, {"The event-loop stall limit is 3 s."}),
+        ("SERVER_STALL_SECONDS", 10, {"proxy_next_upstream_timeout"}),
+        (
+            "SERVER_STALL_SECONDS",
+            3,
+            {"proxy_next_upstream_timeout", "The event-loop stall limit is 3 s."},
+        ),
     ],
 )
 def test_rung_is_caught_when_a_setting_breaks_it(

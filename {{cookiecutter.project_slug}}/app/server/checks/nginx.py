@@ -18,6 +18,7 @@ _EVERYBODY = {"0.0.0.0/0", "::/0", "all"}
 # A rung, the directive, and the block that it must or must not stand in.
 _TIMEOUTS = {
     ("proxy_connect_timeout", ""): "proxy_connect",
+    ("proxy_next_upstream_timeout", ""): "next_upstream",
     ("keepalive_timeout", "upstream"): "upstream_keepalive",
     ("keepalive_timeout", "http"): "client_keepalive",
     ("worker_shutdown_timeout", ""): "nginx_shutdown",
