@@ -195,7 +195,5 @@ def _error(directive: Directive, check: str, what: str, why: str, instead: str) 
 
 def _unreadable(root: Path, error: Mapping[str, object]) -> Finding:
     where = f"{_relative(root, str(error['file']))}:{error['line']}"
-    what = "This file cannot be read as nginx configuration."
-    return Finding(
-        Severity.ERROR, "nginx", what, where, "Nothing in it is checked.", "See nginx -t."
-    )
+    what, why = "This file cannot be read as nginx configuration.", "Nothing in it is checked."
+    return Finding(Severity.ERROR, "nginx", what, where, why, "See nginx -t.")
