@@ -72,13 +72,17 @@ class Connection:
             self._streams = None
 
 
-async def ask_on_schedule(target: Target, plan: Plan) -> list[Answer]:
+async def ask_on_schedule(
+    target: Target, plan: Plan, over: asyncio.Event | None = None
+) -> list[Answer]:
     """Open loop: GET and POST in turn leave as planned, whatever became of those before."""
     answers: list[Answer] = []
 
     async def follow(share: list[tuple[int, float]]) -> None:
         connection = Connection(target.port)
         for number, planned in share:
+            if over and over.is_set():
+                break
             await asyncio.sleep(max(0.0, planned - time.monotonic()))
             answers.append(await connection.ask(target.request(number), planned))
         connection.close()

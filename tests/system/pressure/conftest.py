@@ -30,11 +30,14 @@ def target(stack: Stack) -> Target:
 
 @pytest.fixture(scope="package")
 def frugal_stack(bake_once: Bake, uv: str, require: Require) -> Iterator[Stack]:
-    """Two connections for each worker, and workers that are recycled every few seconds."""
+    """Two connections for each worker, which is recycled after 3000 requests."""
     require("nginx")
-    # So much jitter that they seldom leave at once.
-    recycling = {"SERVER_MAX_REQUESTS": "500", "SERVER_MAX_REQUESTS_JITTER": "500"}
-    with serve(bake_once("frugal"), uv, DATABASE_POOL_SIZE="2", **recycling) as running:
+    settings = {
+        "DATABASE_POOL_SIZE": "2",
+        "SERVER_MAX_REQUESTS": "3000",
+        "SERVER_MAX_REQUESTS_JITTER": "0",
+    }
+    with serve(bake_once("frugal"), uv, **settings) as running:
         yield running
 
 

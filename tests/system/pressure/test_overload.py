@@ -113,7 +113,7 @@ def test_logins_starve_nobody_when_150_come_at_once(
         beside_probes(
             target,
             ask_at_once(target.port, 150, 4, lambda _: login(email)),
-            ask_on_schedule(target, Plan(4, per_second=100)),
+            ask_on_schedule(target, Plan(4, per_second=100, connections=101)),
         )
     )
     assert set(statuses(logins)) == {200, 503}
