@@ -13,6 +13,7 @@ from typing import Annotated, TypeVarTuple, cast
 import asyncpg
 from fastapi import Depends, Request
 from sqlalchemy import ClauseElement, MetaData
+from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_dbapi
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.orm import DeclarativeBase
@@ -31,6 +32,9 @@ _INVALID_VALUE_SQLSTATES = ("22",)
 _STATEMENTS_MAX = 1000
 # One round trip; the 504 of a late request waits for it, and nginx for that (5 s of slack).
 _CLOSE_WITHIN_SECONDS = 2
+
+# What SQLAlchemy raises while it connects for the pool; elsewhere it wraps it in a DBAPIError.
+_ConnectError = AsyncAdapt_asyncpg_dbapi.Error
 
 Columns = TypeVarTuple("Columns")
 
@@ -128,7 +132,7 @@ class Database:
             raise InvalidInputError("A value cannot be stored.") from error
         except (OSError, asyncpg.InterfaceError) as error:
             raise UnavailableError("The database cannot be reached.", 5) from error
-        except (DBAPIError, asyncpg.PostgresError) as error:
+        except (DBAPIError, _ConnectError, asyncpg.PostgresError) as error:
             _raise_for_client(error)
             raise
         finally:
@@ -150,7 +154,7 @@ async def _close(driver: "asyncpg.Connection[asyncpg.Record]") -> None:
         await driver.close(timeout=_CLOSE_WITHIN_SECONDS)
 
 
-def _raise_for_client(error: DBAPIError | asyncpg.PostgresError) -> None:
+def _raise_for_client(error: Exception) -> None:
     """Raises what the client can act upon; returns when it is our mistake."""
     cause = error.orig if isinstance(error, DBAPIError) else error
     sqlstate = getattr(cause, "sqlstate", None) or ""

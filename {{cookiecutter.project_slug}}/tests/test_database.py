@@ -1,14 +1,17 @@
 """The pool, its queue, and the order of commit and response."""
 
 import asyncio
+import struct
 
 import pytest
 from fastapi import FastAPI
+from pydantic import PostgresDsn
 from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.accounts.models import User
 from app.database import Database, SessionDep
+from app.engine import create_engine
 from app.errors import UnavailableError
 from app.lifespan import build_state
 from app.settings import Settings
@@ -97,6 +100,27 @@ async def test_closed_connection_is_replaced_when_the_server_has_ended_it(
         await connection.execute(others)
     for _ in range(3):
         assert await count_users(database) == 0
+
+
+@pytest.mark.parametrize("sqlstate", ["57P03", "53300"])
+async def test_read_is_503_when_the_server_refuses_to_connect(
+    settings: Settings, sqlstate: str
+) -> None:
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asks_for_tls = await reader.readexactly(8)
+        assert asks_for_tls
+        writer.write(b"N")
+        await reader.read(1000)
+        body = f"SFATAL\0C{sqlstate}\0Mnot now\0\0".encode()
+        writer.write(b"E" + struct.pack("!i", len(body) + 4) + body)
+        writer.close()
+
+    async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        url = PostgresDsn(f"postgresql://app:secret@127.0.0.1:{port}/app")
+        engine = create_engine(settings.model_copy(update={"database_url": url}))
+        with pytest.raises(UnavailableError):
+            await Database(engine, slots=1, wait_seconds=3).read_one(select(1))
 
 
 async def test_statement_is_cancelled_with_503_when_it_takes_too_long(

@@ -50,6 +50,7 @@ class Login:
 
 async def authenticate(database: Database, passwords: Passwords, login: Login) -> Credentials:
     """The user whose email and password these are. Whatever else lets people in uses it too."""
+    passwords.refuse_when_busy()
     policy, attempt = passwords.guess_policy, login.attempt
     await throttling.admit(database, policy, attempt)
     credentials = await repository.get_credentials(database, login.email)

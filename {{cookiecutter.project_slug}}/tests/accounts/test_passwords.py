@@ -1,11 +1,16 @@
 """Hashing off the loop, bounded, and renewed when its price changes."""
 
 import asyncio
+import os
+import sys
+import threading
 
 import pytest
 
 from app.accounts.passwords import Passwords
 from app.accounts.schemas import UserCreate
+from app.accounts.sessions import Login, authenticate
+from app.database import Database
 from app.errors import UnavailableError
 from app.settings import Settings
 from development import common_passwords
@@ -40,6 +45,30 @@ async def test_login_queue_refuses_when_it_is_full(settings: Settings) -> None:
         *(passwords.hash("secret") for _ in range(5)), return_exceptions=True
     )
     assert sum(isinstance(result, UnavailableError) for result in results) == 3
+
+
+async def test_login_sends_no_query_when_the_queue_is_full(
+    settings: Settings, committing_database: Database, statements: list[str]
+) -> None:
+    tight = {"password_concurrency": 1, "password_queue_max": 1}
+    passwords = Passwords(settings.model_copy(update=tight))
+    hashing = asyncio.gather(passwords.hash("secret"), passwords.hash("secret"))
+    await asyncio.sleep(0)  # both take their places
+    with pytest.raises(UnavailableError):
+        await authenticate(committing_database, passwords, Login("ada@example.com", "secret"))
+    await hashing
+    assert statements == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere threads have no priority")
+async def test_hashing_lets_the_event_loop_go_first(settings: Settings) -> None:
+    passwords = Passwords(settings)
+    await passwords.hash("secret")
+    threads = [thread for thread in threading.enumerate() if thread.name.startswith("password")]
+    assert threads
+    own = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    for thread in threads:
+        assert os.getpriority(os.PRIO_PROCESS, thread.native_id or 0) > own
 
 
 @pytest.mark.parametrize("password", ["password123", "PassWord123", " qwertyuiop "])

@@ -1,0 +1,108 @@
+"""The processes of a stack, its database seen from outside, and its nginx with other limits."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.system.stack import Stack
+
+DEADLINE_SECONDS = 30
+QUERY = """
+import asyncio, asyncpg, sys
+
+async def main():
+    url = open(".local/database.env").read().strip().partition("//")[2]
+    connection = await asyncpg.connect(f"postgresql://{url}")
+    if sys.argv[1] == "query":
+        print(await connection.fetchval(sys.argv[2]))
+        return
+    await connection.execute(f"BEGIN; {sys.argv[2]}")
+    print("locked", flush=True)
+    sys.stdin.read()
+
+asyncio.run(main())
+"""
+
+
+def wait_until(condition: Callable[[], bool], what: str) -> None:
+    until = time.monotonic() + DEADLINE_SECONDS
+    while not condition():
+        assert time.monotonic() < until, f"not within {DEADLINE_SECONDS} s: {what}"
+        time.sleep(0.05)
+
+
+def children(pid: int) -> list[int]:
+    """Those of all its threads, for uv starts programs from another one than its first."""
+    lists = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for file in lists for child in file.read_text().split()]
+
+
+def gunicorn_master(stack: Stack) -> int:
+    """The first process below `make` that was started as `python -m gunicorn`."""
+    searched = [stack.process.pid]
+    while searched:
+        pid = searched.pop()
+        if b"-m\0gunicorn\0" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            return pid
+        searched += children(pid)
+    raise AssertionError(f"gunicorn does not run:\n{stack.log.read_text()[-4000:]}")
+
+
+def nginx_folder(stack: Stack) -> Path:
+    return stack.project / ".local/nginx"
+
+
+def nginx_master(stack: Stack) -> int:
+    return int((nginx_folder(stack) / "nginx.pid").read_text())
+
+
+@contextmanager
+def shipped_limits(stack: Stack) -> Iterator[None]:
+    """The limits of production, from deploy/nginx; `make serve` has looser ones."""
+    file = nginx_folder(stack) / "site/limits.conf"
+    loose = file.read_text()
+    _reload_nginx(stack, file, (stack.project / "deploy/nginx/site/limits.conf").read_text())
+    try:
+        yield
+    finally:
+        _reload_nginx(stack, file, loose)
+
+
+def _reload_nginx(stack: Stack, file: Path, text: str) -> None:
+    file.write_text(text)
+    master = nginx_master(stack)
+    former = set(children(master))
+    os.kill(master, signal.SIGHUP)
+    wait_until(lambda: former.isdisjoint(workers := children(master)) and bool(workers), "reload")
+
+
+def _python(stack: Stack, *arguments: str) -> list[str]:
+    return [str(stack.project / ".venv/bin/python"), "-c", QUERY, *arguments]
+
+
+def query(stack: Stack, sql: str) -> int:
+    done = subprocess.run(
+        _python(stack, "query", sql), cwd=stack.project, check=True, capture_output=True, text=True
+    )
+    return int(done.stdout)
+
+
+@contextmanager
+def lock(stack: Stack, table: str) -> Iterator[None]:
+    """As a migration that does not end: whoever needs the table waits."""
+    command = _python(stack, "lock", f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=stack.project, stdin=pipe, stdout=pipe) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"locked\n"
+        yield
+
+
+def database(stack: Stack, command: str) -> None:
+    """`manage database start|stop` without the imports of the app; done when it is."""
+    launcher = [str(stack.project / ".venv/bin/python"), "-m", "development.postgres", command]
+    subprocess.run(launcher, cwd=stack.project, check=True, capture_output=True)
