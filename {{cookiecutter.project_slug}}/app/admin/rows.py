@@ -108,10 +108,19 @@ class OwnedView(AuditedView):
 
     async def list(self, request: Request) -> Pagination:
         page = await super().list(request)
-        owner_ids = [getattr(row, self.owner_column) for row in page.rows]
+        await self._read_emails(request, page.rows)
+        return page
+
+    async def _read_emails(self, request: Request, rows: Sequence[Model]) -> None:
+        owner_ids = [getattr(row, self.owner_column) for row in rows]
         async with database_of(request).transaction() as session:
             request.state.emails = await repository.list_emails(session, owner_ids)
-        return page
+
+    async def get_object_for_details(self, request: Request) -> Model | None:
+        row = cast("Model | None", await super().get_object_for_details(request))
+        if row is not None:
+            await self._read_emails(request, [row])
+        return row
 
     def search_placeholder(self) -> str:
         return f"{super().search_placeholder()}, email"

@@ -117,3 +117,11 @@ async def test_session_of_an_admin_tells_where_it_comes_from(
 
 def _actions(page: str) -> list[str]:
     return sorted(re.findall(r'id="modal-confirmation-([a-z-]+)"', page))
+
+
+async def test_row_of_a_user_is_shown_with_the_email(
+    admin: AsyncClient, user: SignedInUser
+) -> None:
+    created = await admin.post("/api/v1/items", json={"title": "a"}, headers=user.headers)
+    page = (await admin.get(f"/admin/item/details/{created.json()['id']}")).text
+    assert f"{user.email}</a>" in page
