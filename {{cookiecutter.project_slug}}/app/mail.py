@@ -1,5 +1,6 @@
 """Sends mail: through SMTP where a server is set, into the log in development."""
 
+import asyncio
 from email.message import EmailMessage
 from email.utils import formataddr
 from typing import Protocol
@@ -10,6 +11,11 @@ import structlog
 from app.settings import Settings
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+
+
+# Of one worker. Postfix takes 50 from one client; the rest waits within the time of its mail.
+# https://www.postfix.org/postconf.5.html#smtpd_client_connection_count_limit
+_CONNECTIONS_MAX = 10
 
 
 class MailError(Exception):
@@ -31,23 +37,30 @@ class SmtpMailer:
         self._password = password.get_secret_value() if password else None
         self._security = settings.smtp_security
         self._timeout_seconds = settings.smtp_timeout_seconds
+        self._connections = asyncio.Semaphore(_CONNECTIONS_MAX)
 
     async def send(self, to: str, subject: str, text: str) -> None:
         try:
             message = self._message(to, subject, text)
-            await aiosmtplib.send(
-                message,
-                hostname=self._host,
-                port=self._port,
-                username=self._user,
-                password=self._password,
-                use_tls=self._security == "tls",
-                # None would go on in plain text when the server offers no TLS.
-                start_tls=self._security == "starttls",
-                timeout=self._timeout_seconds,
-            )
+            # aiosmtplib's own limit is for each of about seven answers of the server.
+            async with asyncio.timeout(self._timeout_seconds), self._connections:
+                await self._hand_over(message)
+        except TimeoutError as error:
+            raise MailError(f"not handed over within {self._timeout_seconds:g} s") from error
         except (aiosmtplib.SMTPException, OSError, ValueError) as error:
             raise MailError(str(error)) from error
+
+    async def _hand_over(self, message: EmailMessage) -> None:
+        await aiosmtplib.send(
+            message,
+            hostname=self._host,
+            port=self._port,
+            username=self._user,
+            password=self._password,
+            use_tls=self._security == "tls",
+            # None would go on in plain text when the server offers no TLS.
+            start_tls=self._security == "starttls",
+        )
 
     def _message(self, to: str, subject: str, text: str) -> EmailMessage:
         message = EmailMessage()

@@ -14,7 +14,7 @@ class RollbackDatabase(Database):
     """Everything on one connection, in one transaction that is never committed."""
 
     def __init__(self, engine: AsyncEngine, connection: AsyncConnection) -> None:
-        super().__init__(engine, slots=1, wait_seconds=3)
+        super().__init__(engine, slots=5, wait_seconds=3)
         self.connection = connection
 
     async def _fetch(
@@ -28,5 +28,6 @@ class RollbackDatabase(Database):
         session = AsyncSession(
             self.connection, join_transaction_mode="create_savepoint", expire_on_commit=False
         )
-        async with session, session.begin():
+        # What PostgreSQL refuses is told as by the real one.
+        async with self._slot(), session, session.begin():
             yield session

@@ -1,6 +1,7 @@
 """Mail, through a real SMTP server on this machine."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from email import message_from_bytes, policy
@@ -22,11 +23,18 @@ class Mailbox:
     port: int = 0
     messages: list[EmailMessage] = field(default_factory=list)
     refuses: bool = False
+    answers_after_seconds: float = 0
+    together: int = 0
+    together_max: int = 0
 
     def last_text(self) -> str:
         return cast("str", self.messages[-1].get_content())
 
     async def handle_DATA(self, _server: SMTP, _session: SmtpSession, envelope: Envelope) -> str:
+        self.together += 1
+        self.together_max = max(self.together, self.together_max)
+        await asyncio.sleep(self.answers_after_seconds)
+        self.together -= 1
         if self.refuses:
             return "550 no"
         message = message_from_bytes(cast("bytes", envelope.content), policy=policy.default)
@@ -77,6 +85,42 @@ async def test_mail_error_is_told_when_the_server_refuses(
     mailbox.refuses = True
     with pytest.raises(MailError):
         await build_mailer(smtp_settings(settings, mailbox)).send("ada@example.com", "a", "b")
+
+
+async def test_mail_error_is_told_in_time_when_the_server_is_slow_with_every_answer(
+    settings: Settings,
+) -> None:
+    async def dawdle(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                writer.write(b"220-wait\r\n")
+                await writer.drain()
+                await asyncio.sleep(0.1)
+        except (ConnectionError, asyncio.CancelledError):
+            writer.close()
+
+    server = await asyncio.start_server(dawdle, "127.0.0.1", 0)
+    slow = smtp_settings(settings, Mailbox(server.sockets[0].getsockname()[1]))
+    mailer = build_mailer(slow.model_copy(update={"smtp_timeout_seconds": 0.5}))
+    async with server, asyncio.timeout(5):
+        with pytest.raises(MailError, match=r"within 0\.5 s"):
+            await mailer.send("ada@example.com", "a", "b")
+
+
+async def test_mail_error_is_told_when_no_server_listens(settings: Settings) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        away = Mailbox(taken.getsockname()[1])
+    with pytest.raises(MailError):
+        await build_mailer(smtp_settings(settings, away)).send("ada@example.com", "a", "b")
+
+
+async def test_server_gets_no_more_connections_than_one_worker_may_open(
+    settings: Settings, mailbox: Mailbox
+) -> None:
+    mailer = build_mailer(smtp_settings(settings, mailbox))
+    await asyncio.gather(*(mailer.send("ada@example.com", "a", "b") for _ in range(25)))
+    assert len(mailbox.messages) == 25
+    assert mailbox.together_max <= 10
 
 
 async def test_header_cannot_be_added_through_the_recipient(

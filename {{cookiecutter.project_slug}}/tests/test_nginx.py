@@ -109,8 +109,22 @@ def test_metrics_are_hidden(port: int, path: str) -> None:
     assert " 404 Not Found" in answer
 
 
+@pytest.mark.parametrize("path", ["/shop/admin", "/shop/admin/login", "/a/b/admin/user/list"])
+def test_admin_is_not_found_below_a_prefix_that_should_have_been_cut_off(
+    client: Client, path: str
+) -> None:
+    assert_is_problem(client.get(path), 404)
+
+
+@pytest.mark.parametrize("path", ["/api/v1/items/admin", "/administration", "/docs/admins"])
+def test_path_that_only_looks_like_the_admin_app_is_passed_on(client: Client, path: str) -> None:
+    assert client.get(path).json()["path"] == path
+
+
 def test_login_is_a_429_problem_when_there_are_too_many(client: Client) -> None:
-    responses = [client.post("/api/v1/auth/token") for _ in range(14)]
+    # Below ROOT_PATH it is the same route.
+    paths = ["/api/v1/auth/token", "/shop/api/v1/auth/token"] * 7
+    responses = [client.post(path) for path in paths]
     assert [response.status_code for response in responses[:10]] == [200] * 10
     assert_is_problem(responses[-1], 429)
     assert responses[-1].headers["retry-after"] == "5"

@@ -111,10 +111,23 @@ async def add_user(session: AsyncSession, user: User) -> None:
     await session.refresh(user)
 
 
-async def set_password_hash(session: AsyncSession, user_id: UUID, password_hash: str) -> None:
-    await session.execute(
-        update(User).where(User.id == user_id).values(password_hash=password_hash)
+async def replace_password_hash(session: AsyncSession, known: Credentials, new_hash: str) -> bool:
+    """Not when it was replaced since it was read: of two at once one wins."""
+    statement = update(User).where(
+        User.id == known.user_id, User.password_hash == known.password_hash
     )
+    changed = await session.scalar(statement.values(password_hash=new_hash).returning(User.id))
+    return changed is not None
+
+
+async def are_current(session: AsyncSession, known: Credentials) -> bool:
+    """Until the commit nobody can change the password or disable the user."""
+    statement = select(User.id).where(
+        User.id == known.user_id,
+        User.password_hash == known.password_hash,
+        User.disabled_at.is_(None),
+    )
+    return await session.scalar(statement.with_for_update(read=True)) is not None
 
 
 async def list_sessions(database: Database, user_id: UUID, row_count: int) -> Sequence[SessionRow]:
@@ -142,6 +155,13 @@ async def touch_session(
 async def add_refresh_token(session: AsyncSession, session_id: UUID, token_hash: bytes) -> None:
     session.add(RefreshToken(session_id=session_id, token_hash=token_hash))
     await session.flush()
+
+
+async def lock_session_of_token(session: AsyncSession, token_hash: bytes) -> None:
+    """Before the token itself: whoever ends the session locks them in this order."""
+    owner = select(RefreshToken.session_id).where(RefreshToken.token_hash == token_hash)
+    statement = select(Session.id).where(Session.id == owner.scalar_subquery())
+    await session.execute(statement.with_for_update())
 
 
 async def spend_refresh_token(session: AsyncSession, token_hash: bytes) -> SpentToken | None:
@@ -175,10 +195,12 @@ async def delete_session_of_user(session: AsyncSession, user_id: UUID, session_i
 async def delete_sessions_of_user(
     session: AsyncSession, user_id: UUID, except_session_id: UUID | None = None
 ) -> None:
-    statement = delete(Session).where(Session.user_id == user_id)
+    ended = select(Session.id).where(Session.user_id == user_id)
     if except_session_id is not None:
-        statement = statement.where(Session.id != except_session_id)
-    await session.execute(statement)
+        ended = ended.where(Session.id != except_session_id)
+    # Always in the same order: two at once must not wait for each other.
+    ended = ended.order_by(Session.id).with_for_update()
+    await session.execute(delete(Session).where(Session.id.in_(ended)))
 
 
 async def delete_session_of_token(session: AsyncSession, token_hash: bytes) -> None:

@@ -10,8 +10,9 @@ from app.accounts.models import User
 from app.accounts.passwords import Passwords
 from app.accounts.repository import Caller
 from app.accounts.schemas import PasswordChange, UserCreate, UserUpdate
+from app.accounts.sessions import CHANGED_MEANWHILE
 from app.database import Database
-from app.errors import ConflictError, ForbiddenError, UnauthorizedError
+from app.errors import ConflictError, ForbiddenError, UnauthorizedError, UnavailableError
 from app.throttling.service import Attempt, admit, forgive
 
 
@@ -56,12 +57,13 @@ async def change_password(
     credentials = await repository.get_credentials(database, caller.email)
     known_hash = credentials.password_hash if credentials else None
     matches, _ = await passwords.verify(body.current_password.get_secret_value(), known_hash)
-    if not matches:
+    if credentials is None or not matches:
         raise ForbiddenError("The current password is wrong.")
     await forgive(database, passwords.guess_policy, attempt)
     new_hash = await passwords.hash(body.new_password.get_secret_value())
     async with database.transaction() as session:
-        await repository.set_password_hash(session, caller.id, new_hash)
+        if not await repository.replace_password_hash(session, credentials, new_hash):
+            raise UnavailableError(CHANGED_MEANWHILE)
         await repository.delete_sessions_of_user(
             session, caller.id, except_session_id=caller.session_id
         )

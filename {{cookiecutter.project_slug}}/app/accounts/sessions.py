@@ -1,7 +1,7 @@
 """How sessions begin, go on and end. Hashing never happens while a connection is held."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -30,6 +30,7 @@ log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 # A person with more has other troubles; the list stays short.
 _LISTED_MAX = 100
+CHANGED_MEANWHILE = "The account was changed at this moment."
 # More than a login adds, so the tables shrink; few enough that nobody feels it.
 _ROWS_PURGED_PER_LOGIN = 20
 
@@ -63,10 +64,17 @@ async def authenticate(database: Database, passwords: Passwords, login: Login) -
     if credentials is None or not matches:
         raise UnauthorizedError("The email or the password is wrong.")
     await throttling.forgive(database, policy, attempt)
-    if new_hash:
-        async with database.transaction() as session:
-            await repository.set_password_hash(session, credentials.user_id, new_hash)
-    return credentials
+    if not new_hash:
+        return credentials
+    async with database.transaction() as session:
+        await repository.replace_password_hash(session, credentials, new_hash)
+    return replace(credentials, password_hash=new_hash)
+
+
+async def refuse_outdated(session: AsyncSession, credentials: Credentials) -> None:
+    """A login that began before a change of the password must not end after it."""
+    if not await repository.are_current(session, credentials):
+        raise UnavailableError(CHANGED_MEANWHILE)
 
 
 async def log_in(
@@ -88,6 +96,7 @@ async def log_in(
     )
     refresh_token = new_opaque_token()
     async with database.transaction() as session:
+        await refuse_outdated(session, user)
         await repository.add_session(session, row, hash_opaque_token(refresh_token))
     await purge(database, _ROWS_PURGED_PER_LOGIN)
     access_token = issue_access_token(keys, row.user_id, row.id, scope)
@@ -102,6 +111,7 @@ async def refresh(
     """A new pair for an unspent token; a token spent before ends its session, for it was stolen."""
     spent_hash, refresh_token = hash_opaque_token(spent_token), new_opaque_token()
     async with database.transaction() as session:
+        await repository.lock_session_of_token(session, spent_hash)
         owner = await repository.spend_refresh_token(session, spent_hash)
         if owner:
             token_hash = hash_opaque_token(refresh_token)

@@ -1,6 +1,7 @@
 """Mounts the admin app, made with sqladmin, at `/admin`; the next hop is `views.py`."""
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from types import new_class
 from typing import cast
@@ -9,6 +10,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import RedirectResponse
 from sqladmin import Admin
 from sqladmin.authentication import login_required
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.responses import Response
 from starlette.routing import Mount, Route
@@ -18,8 +20,10 @@ from app.admin import repository
 from app.admin.authentication import AdminAuthentication
 from app.admin.database import session_maker
 from app.admin.middleware import SECURITY_HEADERS, GuardMiddleware
+from app.admin.migrations import list_migrations
 from app.admin.rows import database_of
 from app.admin.views import VIEWS
+from app.errors import NotFoundError, TooManyRequestsError, UnavailableError
 from app.settings import Settings
 
 ExceptionHandler = Callable[[Request, Exception], Awaitable[Response]]
@@ -37,13 +41,33 @@ class ServiceAdmin(Admin):
     @login_required
     async def index(self, request: Request) -> Response:
         database, settings = database_of(request), cast("Settings", request.state.settings)
+        figures = await repository.get_figures(database, settings.service_name)
         context = {
             "settings": settings,
-            "figures": await repository.get_figures(database, settings.service_name),
+            "figures": figures,
+            "migrations": await asyncio.to_thread(list_migrations, figures.revision),
             "entries": await repository.list_newest_entries(database),
             "rows_counted_max": repository.ROWS_COUNTED_MAX,
         }
         return await self.templates.TemplateResponse(request, "sqladmin/index.html", context)
+
+    async def login(self, request: Request) -> Response:
+        try:
+            return await super().login(request)
+        except (TooManyRequestsError, UnavailableError) as error:
+            headers = error.headers or {}
+            context = {"error": f"{error.detail} Try again in {headers['Retry-After']} s."}
+            response = await self.templates.TemplateResponse(
+                request, "sqladmin/login.html", context, status_code=error.status_code
+            )
+            response.headers.update(headers)
+            return response
+
+    async def delete(self, request: Request) -> Response:
+        # sqladmin answers this with a 500.
+        if not request.query_params.get("pks"):
+            raise NotFoundError("There is no such row.")
+        return cast("Response", await super().delete(request))
 
 
 def mount_admin(app: FastAPI, settings: Settings) -> None:
@@ -59,7 +83,8 @@ def mount_admin(app: FastAPI, settings: Settings) -> None:
         # sqladmin keeps its state on the class, so every app gets classes of its own.
         admin.add_view(new_class(view.__name__, (view,)))
     _change_routes(admin)
-    admin.admin.add_exception_handler(Exception, _answer_unknown_error(admin))
+    for error, handler in _error_handlers(admin).items():
+        admin.admin.add_exception_handler(error, handler)
     app.add_api_route("/admin", _redirect_to_index, include_in_schema=False)
 
 
@@ -74,16 +99,34 @@ def _change_routes(admin: Admin) -> None:
             route.methods = {"POST"}
 
 
-def _answer_unknown_error(admin: Admin) -> ExceptionHandler:
-    async def answer(request: Request, _error: Exception) -> Response:
-        context = {"status_code": 500, "message": "Something went wrong."}
+def _error_handlers(admin: Admin) -> Mapping[type[Exception], ExceptionHandler]:
+    async def answer(
+        request: Request, status: int, message: str, headers: Mapping[str, str]
+    ) -> Response:
+        context = {"status_code": status, "message": message}
         response = await admin.templates.TemplateResponse(
-            request, "sqladmin/error.html", context, status_code=500
+            request, "sqladmin/error.html", context, status_code=status
         )
-        response.headers.update(SECURITY_HEADERS)
+        response.headers.update(headers)
         return response
 
-    return answer
+    async def answer_http_error(request: Request, error: Exception) -> Response:
+        # sqladmin's own handler leaves the headers out: Retry-After, Allow.
+        error = cast("HTTPException", error)
+        return await answer(request, error.status_code, error.detail, error.headers or {})
+
+    async def answer_broken_text(request: Request, _error: Exception) -> Response:
+        # A form in an odd charset may hold what no page can show again.
+        return await answer(request, 400, "This is no text.", {})
+
+    async def answer_unknown_error(request: Request, _error: Exception) -> Response:
+        return await answer(request, 500, "Something went wrong.", SECURITY_HEADERS)
+
+    return {
+        HTTPException: answer_http_error,
+        UnicodeEncodeError: answer_broken_text,
+        Exception: answer_unknown_error,
+    }
 
 
 async def _redirect_to_index(request: Request) -> RedirectResponse:

@@ -49,9 +49,9 @@ class AdminAuthentication(AuthenticationBackend):
         if credentials is None:
             return False
         actor = actor_of(request, credentials.user_id, email)
-        session_id = await service.start_session(
-            database, actor, self._session_seconds, _id(request, "session_id")
-        )
+        row = service.new_session(actor.id, login.client, self._session_seconds)
+        replaced = _id(request, "session_id")
+        session_id = await service.start_session(database, actor, credentials, row, replaced)
         if session_id is None:
             return False
         request.session.clear()

@@ -20,6 +20,11 @@ def _format_json(value: dict[str, object]) -> Markup:
     return Markup("<pre class='mb-0'>{}</pre>").format(text)
 
 
+def _format_bool(value: bool) -> Markup:
+    # A column of red crosses would shout what is the rule.
+    return Markup("<span class='badge bg-blue-lt'>Yes</span>") if value else Markup("No")
+
+
 def link_to_user(row: Model, column: str, request: Request) -> Markup:
     """By email where the page has read the emails, by id elsewhere."""
     user_id: UUID = getattr(row, column)
@@ -28,4 +33,4 @@ def link_to_user(row: Model, column: str, request: Request) -> Markup:
     return Markup("<a href='{}'>{}</a>").format(url, text)
 
 
-FORMATTERS = BASE_FORMATTERS | {datetime: _format_time, dict: _format_json}
+FORMATTERS = BASE_FORMATTERS | {bool: _format_bool, datetime: _format_time, dict: _format_json}

@@ -10,10 +10,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.accounts import repository as accounts
 from app.accounts import scopes, sessions
-from app.accounts.models import Session
+from app.accounts.client import Client
+from app.accounts.email_links import service as email_links
+from app.accounts.models import Session, User
 from app.accounts.passwords import Passwords
 from app.accounts.repository import Credentials
 from app.accounts.sessions import Login
+from app.accounts.tokens import new_opaque_token
 from app.admin import audit, repository
 from app.admin.audit import Actor
 from app.admin.repository import Row
@@ -31,21 +34,34 @@ async def check_password(
         return None
 
 
+def new_session(user_id: UUID, client: Client, seconds: int) -> Session:
+    return Session(
+        user_id=user_id,
+        expires_at=datetime.now(UTC) + timedelta(seconds=seconds),
+        address=client.address,
+        user_agent=client.user_agent,
+        scope=scopes.ADMIN,
+    )
+
+
 async def start_session(
-    database: Database, actor: Actor, session_seconds: int, replaced: UUID | None
+    database: Database,
+    actor: Actor,
+    credentials: Credentials,
+    row: Session,
+    replaced: UUID | None,
 ) -> UUID | None:
     """A new one for each login; None if this user is no admin."""
-    expires_at = datetime.now(UTC) + timedelta(seconds=session_seconds)
     async with database.transaction() as session:
         user = await accounts.get_user(session, actor.id)
         if user is None or not user.is_admin:
             return None
+        await sessions.refuse_outdated(session, credentials)
         if replaced is not None:
             await accounts.delete_session_of_user(session, user.id, replaced)
-        login = Session(user_id=user.id, expires_at=expires_at, scope=scopes.ADMIN)
-        await repository.add_row(session, login)
-        session.add(audit.entry(actor, "log in", login))
-    return login.id
+        await repository.add_row(session, row)
+        session.add(audit.entry(actor, "log in", row))
+    return row.id
 
 
 async def end_session(database: Database, actor: Actor, session_id: UUID) -> None:
@@ -76,6 +92,28 @@ async def change_row(
             setattr(row, name, value)
         audit.record_change(session, actor, "change", row)
     return row
+
+
+async def add_user(
+    database: Database, passwords: Passwords, actor: Actor, values: Mapping[str, object]
+) -> User:
+    """With a password that nobody knows: they choose theirs through a reset link."""
+    password_hash = await passwords.hash(new_opaque_token())
+    return await add_row(database, actor, User(**values, password_hash=password_hash))
+
+
+async def change_user(
+    database: Database, actor: Actor, user_id: UUID, values: Mapping[str, object]
+) -> User:
+    async with _transaction(database) as session:
+        user = await _existing(session, User, user_id)
+        if values["email"] != user.email:
+            user.email_verified_at = None
+            await email_links.void_links(session, user.id)
+        for name, value in values.items():
+            setattr(user, name, value)
+        audit.record_change(session, actor, "change", user)
+    return user
 
 
 async def delete_row(database: Database, actor: Actor, table: type[Row], row_id: UUID) -> None:

@@ -1,6 +1,6 @@
 """The pages of the admin app, one class a table; the next hop is `rows.py` or `service.py`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import cast
 from uuid import UUID
 
@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse
 
 from app.accounts.models import Session, User
+from app.accounts.passwords import Passwords
 from app.admin import repository, service
 from app.admin.formatters import link_to_user
 from app.admin.forms import ItemForm, UserForm
@@ -20,6 +21,7 @@ from app.admin.rows import (
     OwnedView,
     RefusedError,
     Rows,
+    Values,
     actor_of,
     database_of,
     selected_ids,
@@ -32,11 +34,15 @@ _IS_DISABLED = cast("InstrumentedAttribute[bool]", User.disabled_at.is_not(None)
 
 class UserView(AuditedView, model=User):
     icon = "fa-solid fa-user"
+    can_create = True
     can_edit = True
+    create_hint = "They choose a password through the link of a password reset."
+    title_column = "email"
     column_list = [User.email, User.full_name, User.is_admin, User.disabled_at, User.created_at]
     column_labels = {
         User.id: "Id",
         User.email: "Email",
+        User.email_verified_at: "Email verified",
         User.full_name: "Full name",
         User.is_admin: "Admin",
         User.disabled_at: "Disabled",
@@ -51,10 +57,24 @@ class UserView(AuditedView, model=User):
     form = UserForm
     form_columns = [User.email, User.full_name, User.is_admin]
 
-    async def update_model(self, request: Request, pk: str, data: dict[str, object]) -> Model:
-        if not data["is_admin"] and UUID(pk) == actor_of(request).id:
+    async def add(self, request: Request, values: Values) -> Model:
+        passwords = cast("Passwords", request.state.passwords)
+        return await service.add_user(database_of(request), passwords, actor_of(request), values)
+
+    async def change(self, request: Request, row_id: UUID, values: Values) -> Model:
+        actor = actor_of(request)
+        if not values["is_admin"] and row_id == actor.id:
             raise RefusedError("You cannot take away your own admin rights.")
-        return await super().update_model(request, pk, data)
+        return await service.change_user(database_of(request), actor, row_id, values)
+
+    def actions_of(self, request: Request, row: Model) -> Mapping[str, str]:
+        user = cast("User", row)
+        useless = {
+            "enable" if user.disabled_at is None else "disable",
+            "make-admin" if user.is_admin else "revoke-admin",
+        }
+        actions = super().actions_of(request, row)
+        return {name: label for name, label in actions.items() if name not in useless}
 
     # sqladmin shows actions from the last to the first.
     @action("revoke-admin", "Revoke admin", "Take the rights of an admin from these users?")
@@ -101,6 +121,7 @@ class ItemView(OwnedView, model=Item):
     icon = "fa-solid fa-box"
     can_edit = True
     can_delete = True
+    title_column = "title"
     owner_column = "owner_id"
     column_list = [Item.title, Item.owner_id, Item.created_at, Item.updated_at]
     column_labels = {
@@ -122,12 +143,22 @@ class SessionView(OwnedView, model=Session):
     icon = "fa-solid fa-key"
     can_delete = True
     owner_column = "user_id"
-    column_list = [Session.user_id, Session.created_at, Session.expires_at]
+    column_list = [
+        Session.user_id,
+        Session.created_at,
+        Session.last_used_at,
+        Session.expires_at,
+        Session.address,
+    ]
     column_labels = {
         Session.id: "Id",
         Session.user_id: "User",
         Session.created_at: "Started",
+        Session.last_used_at: "Last used",
         Session.expires_at: "Ends",
+        Session.address: "From",
+        Session.user_agent: "Browser",
+        Session.scope: "Scope",
     }
     column_searchable_list = [Session.id]
     column_formatters = {Session.user_id: link_to_user}
@@ -143,7 +174,6 @@ class AuditView(AuditedView, model=AuditEntry):
         AuditEntry.actor_email,
         AuditEntry.action,
         AuditEntry.subject,
-        AuditEntry.subject_id,
         AuditEntry.client_address,
     ]
     column_labels = {

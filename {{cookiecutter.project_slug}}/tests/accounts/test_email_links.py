@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from httpx2 import AsyncClient, Response
 from sqlalchemy import func, select, update
 from starlette.types import Message, Receive, Scope, Send
+from structlog.testing import capture_logs
 
 from app.accounts.models import EmailToken
 from app.database import Database
@@ -174,7 +175,11 @@ async def test_answer_stays_the_same_when_the_mail_server_is_away(
     client: AsyncClient, user: SignedInUser, mailbox: Mailbox
 ) -> None:
     mailbox.refuses = True
-    assert (await ask_for_reset(client, user.email)).status_code == 202
+    with capture_logs() as lines:
+        assert (await ask_for_reset(client, user.email)).status_code == 202
+    (lost,) = (line for line in lines if line["event"] == "mail not sent")
+    assert (lost["log_level"], lost["user_id"]) == ("error", str(user.id))
+    assert "550" in lost["reason"]
 
 
 async def test_registration_is_refused_when_signing_up_is_closed(

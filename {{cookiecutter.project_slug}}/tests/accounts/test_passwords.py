@@ -71,6 +71,16 @@ async def test_hashing_lets_the_event_loop_go_first(settings: Settings) -> None:
         assert os.getpriority(os.PRIO_PROCESS, thread.native_id or 0) > own
 
 
+async def test_password_is_hashed_when_a_sandbox_forbids_priorities(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbid(*_arguments: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "setpriority", forbid)
+    assert await Passwords(settings).hash("secret")
+
+
 @pytest.mark.parametrize("password", ["password123", "PassWord123", " qwertyuiop "])
 def test_common_password_is_refused(password: str) -> None:
     with pytest.raises(ValueError, match="guessed first"):

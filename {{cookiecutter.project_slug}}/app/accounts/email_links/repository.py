@@ -32,9 +32,9 @@ async def get_user_id(database: Database, email: str) -> UUID | None:
     return row[0] if row else None
 
 
-async def is_valid(database: Database, token_hash: bytes, purpose: str) -> bool:
+async def get_user_id_of_token(database: Database, token_hash: bytes, purpose: str) -> UUID | None:
     row = await database.read_one(_EMAIL_TOKEN, {"token_hash": token_hash, "purpose": purpose})
-    return row is not None
+    return row[0] if row else None
 
 
 async def add_token(
@@ -62,9 +62,9 @@ async def spend_token(session: AsyncSession, token_hash: bytes, purpose: str) ->
     return await session.scalar(statement)
 
 
-async def delete_tokens(session: AsyncSession, user_id: UUID, purpose: str) -> None:
+async def delete_tokens(session: AsyncSession, user_id: UUID, *purposes: str) -> None:
     await session.execute(
-        delete(EmailToken).where(EmailToken.user_id == user_id, EmailToken.purpose == purpose)
+        delete(EmailToken).where(EmailToken.user_id == user_id, EmailToken.purpose.in_(purposes))
     )
 
 

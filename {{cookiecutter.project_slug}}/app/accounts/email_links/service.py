@@ -11,6 +11,7 @@ from typing import Literal
 from uuid import UUID
 
 import structlog
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.accounts import repository as accounts
 from app.accounts.client import Client
@@ -81,13 +82,22 @@ async def send_password_reset(database: Database, links: EmailLinks, email: str)
         await _send(database, links, user_id, email, "reset-password")
 
 
+async def void_links(session: AsyncSession, user_id: UUID) -> None:
+    """The address has changed: who reads the old mailbox must get nowhere."""
+    await repository.delete_tokens(session, user_id, "verify-email", "reset-password")
+
+
 async def verify_email(database: Database, token: str) -> None:
-    async with database.transaction() as session:
-        user_id = await repository.spend_token(session, hash_opaque_token(token), "verify-email")
-        if user_id is not None:
-            await accounts.set_email_verified(session, user_id)
-    if user_id is None:
+    token_hash = hash_opaque_token(token)
+    owner_id = await repository.get_user_id_of_token(database, token_hash, "verify-email")
+    if owner_id is None:
         raise _spent()
+    async with database.transaction() as session:
+        # The user first: two links of one user, spent at once, must not wait for each other.
+        await accounts.get_user(session, owner_id)
+        if not await repository.spend_token(session, token_hash, "verify-email"):
+            raise _spent()
+        await accounts.set_email_verified(session, owner_id)
 
 
 async def reset_password(
@@ -96,19 +106,18 @@ async def reset_password(
     """Every session ends: whoever knew the old password is out."""
     token_hash = hash_opaque_token(token)
     # Asked first, so that nobody makes us hash passwords with invented tokens.
-    if not await repository.is_valid(database, token_hash, "reset-password"):
+    owner_id = await repository.get_user_id_of_token(database, token_hash, "reset-password")
+    if owner_id is None:
         raise _spent()
     new_hash = await passwords.hash(new_password)
     async with database.transaction() as session:
-        user_id = await repository.spend_token(session, token_hash, "reset-password")
-        user = await accounts.get_user(session, user_id) if user_id else None
-        if user is not None:
-            user.password_hash = new_hash
-            await accounts.set_email_verified(session, user.id)
-            await accounts.delete_sessions_of_user(session, user.id)
-            await repository.delete_tokens(session, user.id, "reset-password")
-    if user is None:
-        raise _spent()
+        user = await accounts.get_user(session, owner_id)
+        if user is None or not await repository.spend_token(session, token_hash, "reset-password"):
+            raise _spent()
+        user.password_hash = new_hash
+        await accounts.set_email_verified(session, user.id)
+        await accounts.delete_sessions_of_user(session, user.id)
+        await repository.delete_tokens(session, user.id, "reset-password")
     # Whoever reads the mailbox may log in from here, however many strangers guess elsewhere.
     await know(database, passwords.guess_policy, Login(user.email, "", client).attempt)
 

@@ -1,0 +1,128 @@
+"""The service under gunicorn for the browser, and what a test does with a page of it."""
+
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import httpx2
+import pytest
+from playwright.sync_api import Page
+
+SERVICE = Path(__file__).parents[2] / "{{cookiecutter.project_slug}}"
+NOT_COPIED = shutil.ignore_patterns(".env", ".local", ".venv", ".*_cache", "__pycache__")
+PASSWORD = "correct horse battery staple"
+READY_WITHIN_SECONDS = 60
+STOP_WITHIN_SECONDS = 40
+
+
+@dataclass(frozen=True)
+class Service:
+    folder: Path
+    port: int
+    admin_email: str
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+
+@contextmanager
+def running_service(folder: Path, **settings: str) -> Iterator[Service]:
+    """A copy of the service folder, so that nothing is left behind in the template."""
+    shutil.copytree(SERVICE, folder, ignore=NOT_COPIED)
+    service = Service(folder, free_port(), f"admin-{uuid4().hex}@example.com")
+    environment = environment_of(service.port) | settings
+    started = start_database(folder, environment)
+    run(folder, environment, "manage", "migrate")
+    create_admin = ("manage", "create-admin", "--email", service.admin_email, "--password-stdin")
+    run(folder, environment, *create_admin, text=PASSWORD)
+    with (folder / "gunicorn.log").open("wb") as log:
+        process = subprocess.Popen(
+            command("gunicorn"), cwd=folder, env=environment, stdout=log, stderr=log
+        )
+    try:
+        wait_until_ready(service.url, process)
+        yield service
+    finally:
+        process.terminate()
+        process.wait(STOP_WITHIN_SECONDS)
+        if started:
+            run(folder, environment, "manage", "database", "stop")
+
+
+def log_in(page: Page, email: str, password: str) -> None:
+    page.goto("")
+    page.get_by_label("Email").fill(email)
+    page.get_by_label("Password").fill(password)
+    page.get_by_role("button", name="Log in").click()
+
+
+def take_screenshot(page: Page, test_name: str) -> None:
+    folder = os.environ.get("ARTIFACTS_DIR")
+    if folder:
+        name = "".join(c if c.isalnum() else "-" for c in test_name).strip("-")
+        page.screenshot(path=Path(folder, f"{name}.png"), full_page=True)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def environment_of(port: int) -> dict[str, str]:
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("UV_PROJECT_ENVIRONMENT", "VIRTUAL_ENV")
+    }
+    return inherited | {
+        "APP_PORT": str(port),
+        "WEB_CONCURRENCY": "2",
+        "ENVIRONMENT": "development",
+        "SECRET_KEY": secrets.token_urlsafe(48),
+    }
+
+
+def start_database(folder: Path, environment: dict[str, str]) -> bool:
+    """Only when nobody has named one."""
+    if "DATABASE_URL" in environment:
+        return False
+    run(folder, environment, "manage", "database", "start")
+    return True
+
+
+def command(*arguments: str) -> list[str]:
+    uv = os.environ.get("UV") or shutil.which("uv") or pytest.fail("uv is not installed")
+    return [uv, "run", "--quiet", "--no-dev", *arguments]
+
+
+def run(folder: Path, environment: dict[str, str], *arguments: str, text: str = "") -> None:
+    done = subprocess.run(
+        command(*arguments),
+        cwd=folder,
+        env=environment,
+        input=text,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + READY_WITHIN_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        with suppress(httpx2.HTTPError):
+            if httpx2.get(f"{url}/readyz").status_code == httpx2.codes.OK:
+                return
+        time.sleep(0.1)
+    raise AssertionError("the service did not become ready")

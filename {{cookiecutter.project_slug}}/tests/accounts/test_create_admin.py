@@ -1,0 +1,54 @@
+"""`manage create-admin`: the password from standard input or a prompt, and what it refuses."""
+
+from collections.abc import Iterator
+
+import pytest
+from alembic import command
+from alembic.config import Config
+from click.testing import CliRunner, Result
+from sqlalchemy import make_url
+
+from app.cli import main
+from app.settings import Settings
+from tests.conftest import PASSWORD, execute
+
+EMAIL = "root@example.com"
+
+
+@pytest.fixture(autouse=True)
+def environment(
+    settings: Settings, alembic_config: Config, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    command.upgrade(alembic_config, "head")
+    monkeypatch.setenv("DATABASE_URL", str(settings.database_url))
+    monkeypatch.setenv("SECRET_KEY", settings.secret_key.get_secret_value())
+    yield
+    execute(make_url(str(settings.database_url)), "TRUNCATE app_user, throttle_bucket CASCADE")
+
+
+def create_admin(*options: str, typed: str) -> Result:
+    return CliRunner().invoke(main, ["create-admin", "--email", EMAIL, *options], input=typed)
+
+
+@pytest.mark.parametrize(
+    ("options", "typed"),
+    [(["--password-stdin"], f"{PASSWORD}\n"), ([], f"{PASSWORD}\n{PASSWORD}\n")],
+)
+def test_admin_is_created_and_the_password_never_printed(options: list[str], typed: str) -> None:
+    result = create_admin(*options, typed=typed)
+    assert (result.exit_code, f"{EMAIL} may log in" in result.output) == (0, True)
+    assert PASSWORD not in result.output
+
+
+@pytest.mark.parametrize("typed", ["", "\n", "short\n", "password123\n"])
+def test_admin_is_refused_in_one_line_when_the_password_is_weak(typed: str) -> None:
+    result = create_admin("--password-stdin", typed=typed)
+    assert (result.exit_code, result.output.count("\n")) == (1, 1)
+    assert result.output.startswith("Error: PASSWORD: ")
+
+
+def test_admin_is_refused_in_one_line_when_the_email_is_taken() -> None:
+    create_admin("--password-stdin", typed=f"{PASSWORD}\n")
+    result = create_admin("--password-stdin", typed=f"{PASSWORD}\n")
+    assert (result.exit_code, result.output.count("\n")) == (1, 1)
+    assert "exists already" in result.output

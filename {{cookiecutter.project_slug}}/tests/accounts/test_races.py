@@ -1,0 +1,136 @@
+"""Two things at once to one account: both end well, and the stricter one wins."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import pytest
+from fastapi import FastAPI
+from httpx2 import AsyncClient, Response
+from sqlalchemy import func, update
+
+from app.accounts.email_links import repository as email_links
+from app.accounts.models import User
+from app.accounts.passwords import Passwords
+from app.accounts.tokens import hash_opaque_token, new_opaque_token
+from app.database import Database
+from app.lifespan import State, build_state
+from app.settings import Settings
+from tests.accounts.test_router import log_in
+from tests.conftest import PASSWORD, SignedInUser, connect
+
+ROUNDS = 15
+
+
+@pytest.fixture
+def state(settings: Settings, committing_database: Database) -> State:
+    return build_state(settings, committing_database)
+
+
+@pytest.fixture
+async def client(app: FastAPI, state: State) -> AsyncIterator[AsyncClient]:
+    async with connect(app, state) as client:
+        yield client
+
+
+class InterruptedPasswords(Passwords):
+    """Lets something happen to the account while a password is being verified."""
+
+    def __init__(self, settings: Settings, database: Database, user_id: UUID) -> None:
+        super().__init__(settings)
+        self._database, self._user_id = database, user_id
+        self.changes: dict[str, object] = {}
+
+    async def verify(self, password: str, password_hash: str | None) -> tuple[bool, str | None]:
+        verified = await super().verify(password, password_hash)
+        async with self._database.transaction() as session:
+            change = update(User).where(User.id == self._user_id)
+            await session.execute(change.values(**self.changes))
+        return verified
+
+
+@pytest.fixture
+def passwords(settings: Settings, state: State, user: SignedInUser) -> InterruptedPasswords:
+    interrupted = InterruptedPasswords(settings, state["database"], user.id)
+    state["passwords"] = interrupted
+    return interrupted
+
+
+async def post(client: AsyncClient, path: str, token: str) -> Response:
+    return await client.post(f"/api/v1/auth/{path}", json={"refresh_token": token})
+
+
+async def test_nothing_fails_when_sessions_are_ended_while_they_are_refreshed(
+    client: AsyncClient, user: SignedInUser
+) -> None:
+    for _ in range(ROUNDS):
+        pairs = [(await log_in(client)).json() for _ in range(3)]
+        headers = {"Authorization": f"Bearer {pairs[0]['access_token']}"}
+        answers = await asyncio.gather(
+            *(post(client, "refresh", pair["refresh_token"]) for pair in pairs),
+            *(client.post("/api/v1/auth/logout-all", headers=headers) for _ in range(2)),
+            *(post(client, "logout", pair["refresh_token"]) for pair in pairs),
+        )
+        assert {answer.status_code for answer in answers} <= {200, 204, 401}
+        last = await client.get("/api/v1/users/me", headers=headers)
+        assert last.status_code == 401
+
+
+@pytest.mark.parametrize("column", ["password_hash", "disabled_at"])
+async def test_login_is_refused_when_the_account_is_changed_while_it_is_checked(
+    client: AsyncClient, passwords: InterruptedPasswords, column: str
+) -> None:
+    another = await passwords.hash("another good one")
+    passwords.changes = {column: another if column == "password_hash" else func.now()}
+    response = await log_in(client)
+    assert (response.status_code, response.headers["retry-after"]) == (503, "1")
+    assert (await log_in(client)).status_code == 401
+
+
+async def test_new_password_stays_when_a_login_renews_the_hash_of_the_old_one(
+    client: AsyncClient, settings: Settings, passwords: InterruptedPasswords
+) -> None:
+    dearer = settings.model_copy(update={"password_time_cost": 2})
+    another = await Passwords(dearer).hash("another good one")
+    passwords._hash = Passwords(dearer)._hash  # so that the login wants to renew the hash
+    passwords.changes = {"password_hash": another}
+    assert (await log_in(client)).status_code == 503
+    passwords.changes = {"full_name": "Ada"}
+    assert (await log_in(client, "another good one")).status_code == 200
+
+
+async def test_password_change_is_refused_when_another_one_was_first(
+    client: AsyncClient, user: SignedInUser, passwords: InterruptedPasswords
+) -> None:
+    passwords.changes = {"password_hash": await passwords.hash("another good one")}
+    body = {"current_password": PASSWORD, "new_password": "a third one, also good"}
+    response = await client.put("/api/v1/users/me/password", json=body, headers=user.headers)
+    assert response.status_code == 503
+    passwords.changes = {"full_name": "Ada"}
+    assert (await log_in(client, "another good one")).status_code == 200
+
+
+async def test_two_links_of_one_user_are_spent_at_once(
+    client: AsyncClient, state: State, user: SignedInUser
+) -> None:
+    for _ in range(ROUNDS):
+        tokens = await _reset_tokens(state, user)
+        race = (
+            client.post(
+                "/api/v1/auth/password-reset", json={"token": token, "new_password": PASSWORD}
+            )
+            for token in tokens
+        )
+        answers = await asyncio.gather(*race)
+        assert sorted(answer.status_code for answer in answers) == [204, 403]
+
+
+async def _reset_tokens(state: State, user: SignedInUser) -> list[str]:
+    tokens = [new_opaque_token() for _ in range(2)]
+    later = datetime.now(UTC) + timedelta(hours=1)
+    async with state["database"].transaction() as session:
+        for token in tokens:
+            hashed = hash_opaque_token(token)
+            await email_links.add_token(session, hashed, user.id, "reset-password", later)
+    return tokens

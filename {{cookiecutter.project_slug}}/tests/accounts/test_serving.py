@@ -1,0 +1,152 @@
+"""Gunicorn with the real application: what happens to tokens and mail when its workers change."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from alembic import command
+from alembic.config import Config
+from httpx2 import Response
+from jose import jwt
+from sqlalchemy import make_url
+
+from app.settings import Settings
+from tests.conftest import PASSWORD, execute
+from tests.server.conftest import ROOT, Gunicorn, new_client, unused_port, wait_until
+from tests.test_mail import Mailbox, mailbox
+
+__all__ = ["mailbox"]
+
+pytestmark = pytest.mark.system
+
+EMAIL = "ada@example.com"
+Serve = Callable[..., Gunicorn]
+
+
+@pytest.fixture
+def serve(settings: Settings, alembic_config: Config, tmp_path: Path) -> Iterator[Serve]:
+    """In a folder with an .env of its own, as a service on a host has it."""
+    command.upgrade(alembic_config, "head")
+    started = []
+    (tmp_path / ".env").write_text(f"SECRET_KEY={settings.secret_key.get_secret_value()}\n")
+
+    def serve(**environment: str) -> Gunicorn:
+        port = unused_port()
+        arguments = (sys.executable, "-m", "gunicorn", "-c", str(ROOT / "gunicorn.conf.py"))
+        variables = environment_of(settings) | {"APP_PORT": str(port)} | environment
+        with (tmp_path / "log").open("wb") as log:
+            process = subprocess.Popen(
+                arguments, cwd=tmp_path, env=variables, stdout=log, stderr=subprocess.STDOUT
+            )
+        started.append(Gunicorn(process, tmp_path, port, new_client(port)))
+        wait_until(lambda: started[-1].readiness() == 200)
+        return started[-1]
+
+    yield serve
+    for gunicorn in started:
+        gunicorn.end()
+    execute(make_url(str(settings.database_url)), "TRUNCATE app_user, throttle_bucket CASCADE")
+
+
+def environment_of(settings: Settings) -> dict[str, str]:
+    inherited = {name: value for name, value in os.environ.items() if name != "SECRET_KEY"}
+    return inherited | {
+        "DATABASE_URL": str(settings.database_url),
+        "ENVIRONMENT": "test",
+        "PYTHONPATH": str(ROOT),
+        "PASSWORD_MEMORY_KIB": "8",
+        "PASSWORD_TIME_COST": "1",
+        "PASSWORD_PARALLELISM": "1",
+        "WEB_CONCURRENCY": "2",
+    }
+
+
+def manage(gunicorn: Gunicorn, settings: Settings, *arguments: str) -> None:
+    command_line = (sys.executable, "-c", "from app.cli import main; main()", *arguments)
+    subprocess.run(command_line, cwd=gunicorn.directory, env=environment_of(settings), check=True)
+
+
+def log_in(gunicorn: Gunicorn) -> str:
+    form = {"username": EMAIL, "password": PASSWORD}
+    answer = gunicorn.client.post("/api/v1/auth/token", data=form)
+    return str(answer.raise_for_status().json()["access_token"])
+
+
+def read_me(gunicorn: Gunicorn, token: str) -> int:
+    headers = {"Authorization": f"Bearer {token}"}
+    return gunicorn.client.get("/api/v1/users/me", headers=headers).status_code
+
+
+def sign_up(gunicorn: Gunicorn) -> Response:
+    return gunicorn.client.post("/api/v1/users", json={"email": EMAIL, "password": PASSWORD})
+
+
+def kid(token: str) -> str:
+    return str(jwt.get_unverified_header(token)["kid"])
+
+
+def test_tokens_stay_good_when_the_key_is_rotated_while_serving(
+    serve: Serve, settings: Settings
+) -> None:
+    gunicorn = serve()
+    sign_up(gunicorn).raise_for_status()
+    old = log_in(gunicorn)
+    manage(gunicorn, settings, "keys", "rotate", "--algorithm", "ES256", "--stage")
+    gunicorn.process.send_signal(signal.SIGHUP)
+    # Every worker knows the new key before one of them signs with it.
+    wait_until(lambda: all(_published(gunicorn) for _ in range(10)))
+    assert kid(log_in(gunicorn)) == kid(old)
+    manage(gunicorn, settings, "keys", "rotate", "--promote")
+    gunicorn.process.send_signal(signal.SIGHUP)
+    new = log_in(gunicorn)
+    while kid(new) == kid(old):
+        assert read_me(gunicorn, old) == 200
+        new = log_in(gunicorn)
+    # Whichever worker answers, the old ones that are leaving included.
+    assert [read_me(gunicorn, token) for token in (old, new) * 10] == [200] * 20
+
+
+def _published(gunicorn: Gunicorn) -> bool:
+    return bool(gunicorn.get("/.well-known/jwks.json").json()["keys"])
+
+
+async def test_mail_is_sent_when_the_worker_is_stopped_after_the_answer(
+    serve: Serve, mailbox: Mailbox
+) -> None:
+    mailbox.answers_after_seconds = 1
+    server = {"SMTP_HOST": "127.0.0.1", "SMTP_PORT": str(mailbox.port), "SMTP_SECURITY": "none"}
+    gunicorn = await asyncio.to_thread(serve, **server)
+    answer = await asyncio.to_thread(sign_up, gunicorn)
+    assert (answer.status_code, mailbox.messages) == (201, [])
+    assert await asyncio.to_thread(gunicorn.stop) == 0
+    assert [message["to"] for message in mailbox.messages] == [EMAIL]
+
+
+async def test_worker_stops_in_time_when_the_mail_server_says_nothing(
+    serve: Serve, settings: Settings
+) -> None:
+    writers: list[asyncio.StreamWriter] = []
+
+    async def say_nothing(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+
+    server = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
+    silent = {
+        "SMTP_HOST": "127.0.0.1",
+        "SMTP_PORT": str(server.sockets[0].getsockname()[1]),
+        "SMTP_SECURITY": "none",
+        "SMTP_TIMEOUT_SECONDS": "2",
+    }
+    async with server:
+        gunicorn = await asyncio.to_thread(serve, **silent)
+        assert (await asyncio.to_thread(sign_up, gunicorn)).status_code == 201
+        assert "mail not sent" not in gunicorn.log()
+        assert await asyncio.to_thread(gunicorn.stop) == 0
+    for writer in writers:
+        writer.close()
+    assert "not handed over within 2 s" in gunicorn.log()

@@ -1,0 +1,97 @@
+"""What is sent to the admin app by hand: nothing ends in a 5xx, nothing is shown or set by it."""
+
+import pytest
+from httpx2 import AsyncClient
+
+from app.lifespan import State, build_state
+from app.main import create_app
+from app.settings import Settings
+from tests.admin.test_admin import ADMIN_EMAIL, OWN_ORIGIN, add_admin, admin, admin_id, log_in
+from tests.conftest import SignedInUser, connect
+
+__all__ = ["admin", "admin_id"]
+
+SQL = "'; DROP TABLE app_user; --"
+FORM = OWN_ORIGIN | {"Content-Type": "application/x-www-form-urlencoded"}
+BAD = ["%00", "%ff", "%ed%a0%80", "%0d%0a", "%25", "-1", "9" * 5000, SQL, "a,b", "../../etc/passwd"]
+TABLES = ["user", "item", "session", "audit-entry", "nothing"]
+PARAMETERS = ["search", "page", "pageSize", "sortBy", "sort", "is_admin", "disabled", "error"]
+
+
+@pytest.mark.parametrize("bad", BAD)
+async def test_nothing_fails_when_an_address_holds_what_is_no_value(
+    admin: AsyncClient, bad: str
+) -> None:
+    addresses = [f"{table}/list?{name}={bad}" for table in TABLES for name in PARAMETERS]
+    addresses += [f"{table}/{page}/{bad}" for table in TABLES for page in ("details", "edit")]
+    for address in addresses:
+        response = await admin.get(f"/admin/{address}")
+        assert response.status_code < 500, address
+        assert "argon2" not in response.text
+
+
+@pytest.mark.parametrize("bad", BAD)
+async def test_nothing_fails_when_a_change_holds_what_is_no_value(
+    admin: AsyncClient, user: SignedInUser, bad: str
+) -> None:
+    changes = [("DELETE", f"{table}/delete?pks={bad}", "") for table in TABLES]
+    changes += [("POST", f"{table}/action/disable?pks={bad}", "") for table in TABLES]
+    changes += [("POST", f"{table}/action/{bad}", f"pks={bad}") for table in TABLES]
+    changes += [("POST", f"user/edit/{user.id}", f"save=Save&email={user.email}&full_name={bad}")]
+    changes += [("POST", f"user/edit/{user.id}", f"save=Save&email={bad}")]
+    changes += [("POST", "login", f"username={bad}&password={bad}")]
+    for method, address, form in changes:
+        response = await admin.request(method, f"/admin/{address}", content=form, headers=FORM)
+        assert response.status_code < 500, address
+
+
+@pytest.mark.parametrize("table", TABLES)
+async def test_deletion_is_refused_when_it_names_no_row(admin: AsyncClient, table: str) -> None:
+    response = await admin.delete(f"/admin/{table}/delete", headers=OWN_ORIGIN)
+    assert response.status_code == 404
+
+
+async def test_form_is_refused_when_its_charset_yields_what_is_no_text(
+    admin: AsyncClient, user: SignedInUser
+) -> None:
+    body = b'--X\r\nContent-Disposition: form-data; name="email"\r\n\r\n\\ud800\r\n--X--\r\n'
+    kind = "multipart/form-data; boundary=X; charset=raw_unicode_escape"
+    headers = OWN_ORIGIN | {"Content-Type": kind}
+    response = await admin.post(f"/admin/user/edit/{user.id}", content=body, headers=headers)
+    assert response.status_code == 400
+
+
+async def test_text_of_a_user_is_no_markup(admin: AsyncClient, user: SignedInUser) -> None:
+    script = "<script>alert(1)</script>"
+    await admin.patch("/api/v1/users/me", json={"full_name": script}, headers=user.headers)
+    await admin.post("/api/v1/items", json={"title": script}, headers=user.headers)
+    pages = ("user/list", f"user/details/{user.id}", f"user/edit/{user.id}", "item/list")
+    for page in pages:
+        text = (await admin.get(f"/admin/{page}")).text
+        assert script not in text
+        assert "&lt;script&gt;alert(1)" in text
+
+
+async def test_columns_outside_the_form_are_not_set(
+    admin: AsyncClient, state: State, user: SignedInUser
+) -> None:
+    form = {"email": user.email, "id": "0", "disabled_at": "2020-01-01", "password_hash": "x"}
+    await admin.post(f"/admin/user/edit/{user.id}", data=form | {"save": "Save"}, headers=FORM)
+    response = await admin.get("/api/v1/users/me", headers=user.headers)
+    assert (response.status_code, response.json()["id"]) == (200, str(user.id))
+
+
+async def test_login_is_slowed_down_as_that_of_the_api_is(settings: Settings, state: State) -> None:
+    tight = settings.model_copy(update={"login_attempts_per_account": 3})
+    throttled = build_state(tight, state["database"])
+    await add_admin(throttled)
+    async with connect(create_app(tight), throttled) as client:
+        answers = [await log_in(client, password="wrong") for _ in range(3)]
+        # Those of the API count too: it is the same password.
+        form = {"username": ADMIN_EMAIL, "password": "wrong"}
+        from_api = await client.post("/api/v1/auth/token", data=form)
+        last = await log_in(client)
+    assert [answer.status_code for answer in (*answers, from_api)] == [400, 400, 400, 429]
+    assert (last.status_code, last.headers["retry-after"]) == (429, "1")
+    assert "Try again in 1 s." in last.text
+    assert "Log in</button>" in last.text
