@@ -9,9 +9,11 @@ import httpx2
 import pytest
 
 from tests.conftest import Bake
+from tests.system.load import Target
 from tests.system.pgbouncer import serve_behind_pgbouncer
-from tests.system.reload import has_reloaded, reload_under_load
+from tests.system.processes import reload_all
 from tests.system.stack import Stack, serve
+from tests.system.trial import load
 
 PASSWORD = "correct horse battery staple"
 
@@ -185,9 +187,10 @@ def wait_for_line(log: Path, wanted: str) -> str:
 
 @pytest.mark.parametrize("stack", ["pgbouncer"], indirect=True)
 def test_reload_loses_no_request_when_pgbouncer_shares_connections(
-    stack: Stack, record_property: Callable[[str, object], None]
+    stack: Stack, pair: dict[str, str], record_property: Callable[[str, object], None]
 ) -> None:
-    outcome = reload_under_load(stack)
+    target = Target(int(stack.environment["HTTP_PORT"]), pair["access_token"])
+    with load(target) as outcome:
+        reload_all(stack)
     record_property("reload behind PgBouncer", outcome)
-    assert has_reloaded(stack)
-    assert outcome.failures == {}
+    assert not outcome.failures

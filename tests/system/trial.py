@@ -45,9 +45,7 @@ def setting(stack: Stack, line: str) -> Iterator[None]:
 def under_load(stack: Stack, record: Record, name: str) -> Iterator[Outcome]:
     """Every trial checks that nothing was stored twice or lost, and the connection budget."""
     target = Target(int(stack.environment["HTTP_PORT"]), sign_up(stack.url))
-    outcome = Outcome()
-    with watched_connections(stack, service_name(stack)) as watched, load(target, outcome):
-        wait_until(lambda: outcome.answers > 250)
+    with watched_connections(stack, service_name(stack)) as watched, load(target) as outcome:
         yield outcome
     record(name, f"{outcome}; at most {watched.most} connections to the database")
     assert_created_once(stack, target, outcome)
@@ -55,13 +53,14 @@ def under_load(stack: Stack, record: Record, name: str) -> Iterator[Outcome]:
 
 
 @contextmanager
-def load(target: Target, outcome: Outcome) -> Iterator[None]:
-    """In a thread: what happens meanwhile is written in plain sequence."""
-    plan = Plan(LOAD_SECONDS_MAX)
+def load(target: Target) -> Iterator[Outcome]:
+    """In a thread: what happens meanwhile, once answers come, is written in plain sequence."""
+    outcome, plan = Outcome(), Plan(LOAD_SECONDS_MAX)
     thread = Thread(target=lambda: asyncio.run(run_load(target, plan, outcome)).answers)
     thread.start()
     try:
-        yield
+        wait_until(lambda: outcome.answers > 250)
+        yield outcome
     finally:
         outcome.is_enough = True
         thread.join()
