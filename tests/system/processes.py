@@ -21,7 +21,16 @@ def master_pid(stack: Stack) -> int:
 
 
 def worker_pids(stack: Stack) -> set[int]:
-    return set(_children(master_pid(stack)))
+    return set(children(master_pid(stack)))
+
+
+def children(pid: int) -> list[int]:
+    # Each thread has a list of its own, and uv starts processes from several.
+    children = []
+    for file in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(FileNotFoundError):  # it has just ended
+            children += [int(child) for child in file.read_text().split()]
+    return children
 
 
 def reload_all(stack: Stack) -> None:
@@ -54,29 +63,18 @@ def count_connections(pid: int, port: int) -> int:
     return sum(os.readlink(file) in wanted for file in Path(f"/proc/{pid}/fd").iterdir())
 
 
-def wait_until(
-    condition: Callable[[], bool], within_seconds: float = HAPPENS_WITHIN_SECONDS
-) -> None:
-    deadline = time.monotonic() + within_seconds
+def wait_until(condition: Callable[[], bool], what: str = "what the test waits for") -> None:
+    deadline = time.monotonic() + HAPPENS_WITHIN_SECONDS
     while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
+        assert time.monotonic() < deadline, f"not within {HAPPENS_WITHIN_SECONDS} s: {what}"
         time.sleep(0.05)
 
 
 def _descendants(pid: int) -> Iterator[int]:
     """Parents before their children."""
-    for child in _children(pid):
+    for child in children(pid):
         yield child
         yield from _descendants(child)
-
-
-def _children(pid: int) -> list[int]:
-    # Each thread has a list of its own, and uv starts processes from several.
-    children = []
-    for file in Path(f"/proc/{pid}/task").glob("*/children"):
-        with suppress(FileNotFoundError):  # it has just ended
-            children += [int(child) for child in file.read_text().split()]
-    return children
 
 
 def _runs_gunicorn(pid: int) -> bool:

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 from tests.system.load import Target
 from tests.system.pressure.answers import ask_at_once, percentile_ms, statuses
-from tests.system.pressure.processes import children, gunicorn_master, lock, query, wait_until
+from tests.system.pressure.parts import lock, query
+from tests.system.processes import children, master_pid, wait_until
 from tests.system.stack import Stack
 
 Record = Callable[[str, object], None]
@@ -37,7 +38,7 @@ def test_connections_come_back_when_500_clients_leave_in_mid_request(
     record_property("slowest request after 500 disconnects, ms", percentile_ms(answers, 1))
     busy = f"{OF_SERVICE} AND state <> 'idle'"
     wait_until(lambda: query(frugal_stack, busy) == 0, "the service is idle")
-    wait_until(lambda: len(children(gunicorn_master(frugal_stack))) == WORKERS, "two workers")
+    wait_until(lambda: len(children(master_pid(frugal_stack))) == WORKERS, "two workers")
     assert 0 < query(frugal_stack, OF_SERVICE) <= POOL_SIZE * WORKERS
 
 

@@ -8,7 +8,8 @@ from urllib.parse import urlencode
 
 from tests.system.load import PASSWORD, Target
 from tests.system.pressure.answers import Answer, Connection, ask_at_once, get, statuses
-from tests.system.pressure.processes import nginx_folder, shipped_limits, wait_until
+from tests.system.pressure.parts import nginx_folder, shipped_limits
+from tests.system.processes import wait_until
 from tests.system.stack import Stack
 
 HONEST_ADDRESS = "127.0.0.9"

@@ -19,25 +19,25 @@ from tests.system.pressure.answers import (
     get,
     statuses,
 )
-from tests.system.pressure.processes import (
-    DEADLINE_SECONDS,
+from tests.system.pressure.parts import database, query
+from tests.system.processes import (
+    HAPPENS_WITHIN_SECONDS,
+    STARTED,
     children,
-    database,
-    gunicorn_master,
-    query,
+    count_lines,
+    master_pid,
     wait_until,
 )
 from tests.system.stack import Stack
 
 Record = Callable[[str, object], None]
 
+ENOUGH = "a successor is asked for"
 # Longer where two workers need more time to leave and to start.
 OUTAGE_SECONDS = 10
 LOAD_SECONDS_MAX = 120
 # Of the ladder: a wait for a slot (3 s) and a connect (5 s), and 2 s for busy machines.
 ANSWERED_WITHIN_SECONDS = 10
-STARTED = "Application startup complete"
-LEAVING = "Leaving with"
 
 
 @dataclass
@@ -68,7 +68,7 @@ def story(frugal_stack: Stack, frugal_target: Target) -> Story:
 
 
 async def _live_through(stack: Stack, target: Target) -> Story:
-    master = gunicorn_master(stack)
+    master = master_pid(stack)
     story = Story(master, set(children(master)))
     over = asyncio.Event()
     async with asyncio.TaskGroup() as group:
@@ -93,23 +93,24 @@ async def _live_through(stack: Stack, target: Target) -> Story:
 
 async def _replace_both(stack: Stack, port: int, master: int) -> None:
     """One by a signal; then the other, which has had more requests, by SERVER_MAX_REQUESTS."""
-    started, leaving = (stack.log.read_text().count(text) for text in (STARTED, LEAVING))
+    started, enough = count_lines(stack, STARTED), count_lines(stack, ENOUGH)
     os.kill(children(master)[0], signal.SIGTERM)
     await asyncio.to_thread(wait_for_line, stack, STARTED, started + 1)
-    async with asyncio.timeout(DEADLINE_SECONDS):
-        while stack.log.read_text().count(LEAVING) < leaving + 2:
+    async with asyncio.timeout(HAPPENS_WITHIN_SECONDS):
+        while count_lines(stack, ENOUGH) == enough:
             await ask_at_once(port, 8, 0.2, lambda _: get("/livez"))
     await asyncio.to_thread(wait_for_line, stack, STARTED, started + 2)
+    await asyncio.to_thread(wait_until, lambda: len(children(master)) == 2, "two workers")
 
 
 def wait_for_line(stack: Stack, text: str, count: int) -> None:
-    wait_until(lambda: stack.log.read_text().count(text) >= count, f"{count} x {text}")
+    wait_until(lambda: count_lines(stack, text) >= count, f"{count} x {text}")
 
 
 def test_master_and_liveness_stay_when_the_database_stops(
     story: Story, frugal_stack: Stack
 ) -> None:
-    assert gunicorn_master(frugal_stack) == story.master
+    assert master_pid(frugal_stack) == story.master
     assert set(statuses(story.livez)) == {200}
 
 

@@ -18,7 +18,7 @@ from tests.system.pressure.answers import (
     percentile_ms,
     statuses,
 )
-from tests.system.pressure.processes import lock, nginx_folder
+from tests.system.pressure.parts import lock, nginx_folder
 from tests.system.pressure.test_limits import login
 from tests.system.stack import Stack
 

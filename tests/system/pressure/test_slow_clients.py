@@ -15,7 +15,7 @@ from tests.system.pressure.answers import (
     percentile_ms,
     statuses,
 )
-from tests.system.pressure.processes import shipped_limits
+from tests.system.pressure.parts import shipped_limits
 from tests.system.stack import Stack
 
 Record = Callable[[str, object], None]

@@ -1,16 +1,15 @@
-"""The processes of a stack, its database seen from outside, and its nginx with other limits."""
+"""The database of a stack, seen from outside, and its nginx with other limits."""
 
 import os
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.system.processes import children, wait_until
 from tests.system.stack import Stack
 
-DEADLINE_SECONDS = 30
 QUERY = """
 import asyncio, asyncpg, sys
 
@@ -26,30 +25,6 @@ async def main():
 
 asyncio.run(main())
 """
-
-
-def wait_until(condition: Callable[[], bool], what: str) -> None:
-    until = time.monotonic() + DEADLINE_SECONDS
-    while not condition():
-        assert time.monotonic() < until, f"not within {DEADLINE_SECONDS} s: {what}"
-        time.sleep(0.05)
-
-
-def children(pid: int) -> list[int]:
-    """Those of all its threads, for uv starts programs from another one than its first."""
-    lists = Path(f"/proc/{pid}/task").glob("*/children")
-    return [int(child) for file in lists for child in file.read_text().split()]
-
-
-def gunicorn_master(stack: Stack) -> int:
-    """The first process below `make` that was started as `python -m gunicorn`."""
-    searched = [stack.process.pid]
-    while searched:
-        pid = searched.pop()
-        if b"-m\0gunicorn\0" in Path(f"/proc/{pid}/cmdline").read_bytes():
-            return pid
-        searched += children(pid)
-    raise AssertionError(f"gunicorn does not run:\n{stack.log.read_text()[-4000:]}")
 
 
 def nginx_folder(stack: Stack) -> Path:
