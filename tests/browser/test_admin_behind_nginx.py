@@ -198,6 +198,26 @@ def test_user_is_changed_and_disabled(page: Page, edge: Edge) -> None:
     assert page.url.startswith(edge.admin_url)
 
 
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Origin": "https://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({}, 403),
+        ({"Origin": "{origin}"}, 302),
+    ],
+)
+def test_login_is_refused_when_the_form_is_of_another_site(
+    edge: Edge, headers: dict[str, str], status: int
+) -> None:
+    form = {"username": edge.service.admin_email, "password": PASSWORD}
+    sent = {name: value.format(origin=edge.origin) for name, value in headers.items()}
+    answer = httpx2.post(f"{edge.admin_url}login", data=form, headers=sent, verify=False)
+    assert answer.status_code == status
+    assert ("set-cookie" in answer.headers) is (status == httpx2.codes.FOUND)
+
+
 def test_admin_is_not_reached_around_the_rule_of_who_may_see_it(edge: Edge) -> None:
     """With its prefix not cut off, nginx would not know the page for what it is."""
     answer = httpx2.get(f"{edge.origin}{edge.prefix}/shop/admin/login", verify=False)

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from email import message_from_bytes, policy
 from email.message import EmailMessage
@@ -91,20 +92,22 @@ async def test_mail_error_is_told_in_time_when_the_server_is_slow_with_every_ans
     settings: Settings,
 ) -> None:
     async def dawdle(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
+        with suppress(ConnectionError):
             while True:
                 writer.write(b"220-wait\r\n")
                 await writer.drain()
                 await asyncio.sleep(0.1)
-        except (ConnectionError, asyncio.CancelledError):
-            writer.close()
+        writer.close()
+        left.set()
 
+    left = asyncio.Event()
     server = await asyncio.start_server(dawdle, "127.0.0.1", 0)
     slow = smtp_settings(settings, Mailbox(server.sockets[0].getsockname()[1]))
     mailer = build_mailer(slow.model_copy(update={"smtp_timeout_seconds": 0.5}))
     async with server, asyncio.timeout(5):
         with pytest.raises(MailError, match=r"within 0\.5 s"):
             await mailer.send("ada@example.com", "a", "b")
+        await left.wait()
 
 
 async def test_mail_error_is_told_when_no_server_listens(settings: Settings) -> None:

@@ -8,10 +8,10 @@ from uuid import UUID
 import pytest
 from fastapi import FastAPI
 from httpx2 import AsyncClient, Response
-from sqlalchemy import func, update
+from sqlalchemy import column, delete, func, select, table, update
 
 from app.accounts.email_links import repository as email_links
-from app.accounts.models import User
+from app.accounts.models import Session, User
 from app.accounts.passwords import Passwords
 from app.accounts.tokens import hash_opaque_token, new_opaque_token
 from app.database import Database
@@ -20,7 +20,7 @@ from app.settings import Settings
 from tests.accounts.test_router import log_in
 from tests.conftest import PASSWORD, SignedInUser, connect
 
-ROUNDS = 15
+ROUNDS = 8
 
 
 @pytest.fixture
@@ -75,6 +75,29 @@ async def test_nothing_fails_when_sessions_are_ended_while_they_are_refreshed(
         assert {answer.status_code for answer in answers} <= {200, 204, 401}
         last = await client.get("/api/v1/users/me", headers=headers)
         assert last.status_code == 401
+
+
+async def test_refresh_waits_for_whoever_ends_its_session(
+    client: AsyncClient, state: State, user: SignedInUser
+) -> None:
+    token = (await log_in(client)).json()["refresh_token"]
+    async with state["database"].transaction() as session:
+        # The two steps of a DELETE: the session, then by the foreign key its tokens.
+        await session.execute(select(Session.id).with_for_update())
+        refresh = asyncio.create_task(post(client, "refresh", token))
+        await _wait_until_blocked(state["database"])
+        await session.execute(delete(Session))
+    assert (await refresh).status_code == 401
+
+
+async def _wait_until_blocked(database: Database) -> None:
+    activity = table("pg_stat_activity", column("datname"), column("wait_event_type"))
+    blocked = select(activity.c.datname).where(
+        activity.c.datname == func.current_database(), activity.c.wait_event_type == "Lock"
+    )
+    async with asyncio.timeout(10):
+        while not await database.read_all(blocked):
+            pass  # each turn waits for PostgreSQL
 
 
 @pytest.mark.parametrize("column", ["password_hash", "disabled_at"])

@@ -18,6 +18,7 @@ TABLES = ["user", "item", "session", "audit-entry", "nothing"]
 PARAMETERS = ["search", "page", "pageSize", "sortBy", "sort", "is_admin", "disabled", "error"]
 
 
+@pytest.mark.system  # starts nothing, but sends 800 requests
 @pytest.mark.parametrize("bad", BAD)
 async def test_nothing_fails_when_an_address_holds_what_is_no_value(
     admin: AsyncClient, bad: str
@@ -30,6 +31,7 @@ async def test_nothing_fails_when_an_address_holds_what_is_no_value(
         assert "argon2" not in response.text
 
 
+@pytest.mark.system  # starts nothing, but sends 800 requests
 @pytest.mark.parametrize("bad", BAD)
 async def test_nothing_fails_when_a_change_holds_what_is_no_value(
     admin: AsyncClient, user: SignedInUser, bad: str
