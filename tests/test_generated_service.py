@@ -1,6 +1,8 @@
 """What the README promises of a new service: its own checks and tests pass at once."""
 
 import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,10 +25,15 @@ def test_new_service_passes_its_checks(bake: Bake, deployment: str) -> None:
 
 
 @pytest.mark.slow
-def test_new_service_passes_its_tests(bake: Bake, uv: str) -> None:
+def test_new_service_passes_its_tests(
+    bake: Bake, uv: str, record_property: Callable[[str, object], None]
+) -> None:
+    began = time.monotonic()
     project = bake()
     try:
         run(project, "make", "test")
+        seconds = round(time.monotonic() - began, 1)
+        record_property("from no folder to a tested service, seconds", seconds)
         run(project, "make", "test-system")
     finally:
         # The tests leave it running for the next time.

@@ -4,10 +4,9 @@ Once with nginx ending TLS, once below ROOT_PATH behind a proxy that cuts the pr
 """
 
 import re
-import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,9 +72,12 @@ class Edge:
 
 @pytest.fixture(scope="module", params=["", "/shop"], ids=["tls", "root-path"])
 def edge(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    require: Callable[[str], str],
 ) -> Iterator[Edge]:
     prefix: str = request.param
+    binary, _ = require("nginx"), require("openssl")
     folder, nginx = tmp_path_factory.mktemp("edge") / "service", tmp_path_factory.mktemp("nginx")
     http, https = free_port(), free_port()
     with ExitStack() as stack:
@@ -85,13 +87,15 @@ def edge(
         if prefix:
             trust_loopback(nginx)
             (nginx / "outer.conf").write_text(OUTER.format(http=http, https=https))
-            stack.enter_context(running_nginx(nginx, "nginx.conf", f"http://127.0.0.1:{http}"))
+            stack.enter_context(
+                running_nginx(binary, nginx, "nginx.conf", f"http://127.0.0.1:{http}")
+            )
             main = "outer.conf"
         else:
-            end_tls(folder / "deploy/nginx/site-tls", nginx, http, https)
+            end_tls(binary, folder / "deploy/nginx/site-tls", nginx, http, https)
             main = "nginx.conf"
         url = f"https://localhost:{https}{prefix}"
-        stack.enter_context(running_nginx(nginx, main, url))
+        stack.enter_context(running_nginx(binary, nginx, main, url))
         yield Edge(service, f"https://localhost:{https}", prefix)
 
 
@@ -106,9 +110,8 @@ def prepare(service: Service, nginx: Path, http: int) -> None:
     subprocess.run((*create.split(), *files), cwd=nginx, check=True, capture_output=True)
 
 
-def end_tls(source: Path, nginx: Path, http: int, https: int) -> None:
+def end_tls(binary: str, source: Path, nginx: Path, http: int, https: int) -> None:
     """As deploy/nginx/README.md says, with other ports and another certificate."""
-    binary = find_nginx()
     printed = subprocess.run((binary, "-v"), capture_output=True, text=True, check=True).stderr
     is_old = tuple(map(int, re.findall(r"nginx/(\d+)\.(\d+)", printed)[0])) < (1, 25)
     listen = "listen.nginx-1.24.conf" if is_old else "listen.conf"
@@ -128,15 +131,10 @@ def trust_loopback(nginx: Path) -> None:
     balancer.write_text(re.sub(commented, r"\1", text))
 
 
-def find_nginx() -> str:
-    binary = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
-    return binary or pytest.fail("nginx is not installed")
-
-
 @contextmanager
-def running_nginx(folder: Path, main: str, url: str) -> Iterator[None]:
+def running_nginx(binary: str, folder: Path, main: str, url: str) -> Iterator[None]:
     where = ("-e", "stderr", "-p", str(folder), "-c", str(folder / main))
-    process = subprocess.Popen((find_nginx(), *where, "-g", "daemon off;"))
+    process = subprocess.Popen((binary, *where, "-g", "daemon off;"))
     try:
         deadline = time.monotonic() + NGINX_WITHIN_SECONDS
         while process.poll() is None and not _answers(url):

@@ -123,6 +123,19 @@ async def test_read_is_503_when_the_server_refuses_to_connect(
             await Database(engine, slots=1, wait_seconds=3).read_one(select(1))
 
 
+async def test_write_is_503_when_two_wait_for_each_other(engine: AsyncEngine) -> None:
+    database, both_hold_one = Database(engine, slots=2, wait_seconds=3), asyncio.Barrier(2)
+
+    async def lock(first: int, second: int) -> None:
+        async with database.transaction() as session:
+            await session.execute(text(f"SELECT pg_advisory_xact_lock({first})"))
+            await both_hold_one.wait()
+            await session.execute(text(f"SELECT pg_advisory_xact_lock({second})"))
+
+    outcomes = await asyncio.gather(lock(1, 2), lock(2, 1), return_exceptions=True)
+    assert {type(outcome) for outcome in outcomes} == {UnavailableError, type(None)}
+
+
 async def test_statement_is_cancelled_with_503_when_it_takes_too_long(
     engine: AsyncEngine,
 ) -> None:
