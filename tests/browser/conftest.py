@@ -18,7 +18,8 @@ CHROMIUM_FLAGS = (
 )
 
 
-@pytest.fixture(scope="session")
+# Not for the session: while playwright runs, no other test can run an event loop.
+@pytest.fixture(scope="package")
 def browser(require: Callable[[str], str]) -> Iterator[Browser]:
     # GitHub's machines have the other one.
     binary = shutil.which("google-chrome") or require("chromium")
