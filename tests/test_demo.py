@@ -15,18 +15,13 @@ import httpx2
 import pytest
 
 from tests.conftest import REPOSITORY, own_environment
+from tests.ports import free_port
 
 RunningDemo = tuple[subprocess.Popen[str], re.Match[str]]
 
 READY_WITHIN_SECONDS = 120
 STOPPED_WITHIN_SECONDS = 60
 ANNOUNCEMENT = re.compile(r"(http://localhost:\d+)/docs\n +(\S+@\S+)\n +(\S+)\n")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def demo(destination: Path, **settings: str) -> subprocess.CompletedProcess[str]:

@@ -3,7 +3,6 @@
 import os
 import secrets
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -15,6 +14,8 @@ from uuid import uuid4
 import httpx2
 import pytest
 from playwright.sync_api import Page
+
+from tests.ports import free_port
 
 SERVICE = Path(__file__).parents[2] / "{{cookiecutter.project_slug}}"
 NOT_COPIED = shutil.ignore_patterns(".env", ".local", ".venv", ".*_cache", "__pycache__")
@@ -70,12 +71,6 @@ def take_screenshot(page: Page, test_name: str) -> None:
     if folder:
         name = "".join(c if c.isalnum() else "-" for c in test_name).strip("-")
         page.screenshot(path=Path(folder, f"{name}.png"), full_page=True)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def environment_of(port: int) -> dict[str, str]:

@@ -19,12 +19,12 @@ from tests.browser.service import (
     PASSWORD,
     Service,
     environment_of,
-    free_port,
     log_in,
     run,
     running_service,
     take_screenshot,
 )
+from tests.ports import free_port
 
 PAGES = ("", "user/list", "user/create", "item/list", "session/list", "audit-entry/list")
 NGINX_WITHIN_SECONDS = 10

@@ -8,7 +8,7 @@ import httpx2
 import pytest
 from playwright.sync_api import Browser, Page, ViewportSize, expect
 
-from tests.browser.service import PASSWORD, Service, log_in, running_service, take_screenshot
+from tests.browser.service import PASSWORD, Service, log_in, take_screenshot
 
 PHONE = ViewportSize(width=390, height=844)
 DESKTOP = ViewportSize(width=1280, height=850)
@@ -33,12 +33,6 @@ class User:
     id: str
     email: str
     headers: dict[str, str]
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with running_service(tmp_path_factory.mktemp("browser") / "service") as service:
-        yield service
 
 
 @pytest.fixture

@@ -8,9 +8,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from tests.conftest import REPOSITORY, SERVICE
+from tests.ports import free_port
 from tests.system.database import run_in, running_postgres
 from tests.system.edge import wait_for
-from tests.system.stack import Stack, free_port, serve
+from tests.system.stack import Stack, serve
 
 SHIPPED = REPOSITORY / SERVICE / "deploy/compose/pgbouncer.ini"
 

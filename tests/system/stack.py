@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -13,6 +12,7 @@ from pathlib import Path
 import httpx2
 
 from tests.conftest import own_environment
+from tests.ports import free_port
 
 # A cold start on two busy cores, with the packages in uv's cache.
 READY_WITHIN_SECONDS = 120
@@ -28,13 +28,6 @@ class Stack:
     url: str
     log: Path
     environment: dict[str, str]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import httpx2
 import pytest
 
 from tests.conftest import Bake, own_environment
-from tests.system.stack import free_port
+from tests.ports import free_port
 
 DOMAIN = "shop.example.com"
 

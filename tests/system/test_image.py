@@ -5,13 +5,13 @@ import json
 import os
 import shutil
 import signal
-import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.ports import free_port
 from tests.system.conftest import BUILD, REVISION
 from tests.system.image import Buildah, Container, Image, files_below, inspect
 
@@ -21,7 +21,7 @@ STOPPED_WITHIN_SECONDS = 40  # stop_grace_period in deploy/compose
 
 @pytest.fixture(scope="module")
 def container(image: Image, secrets: Path, migrated: str) -> Iterator[Container]:
-    settings = {"APP_PORT": free_port(), "WEB_CONCURRENCY": "1"}
+    settings = {"APP_PORT": str(free_port()), "WEB_CONCURRENCY": "1"}
     log = secrets.with_name("gunicorn.log")
     container = image.start(secrets, log, *image.list_of("Cmd"), **settings)
     try:
@@ -29,11 +29,6 @@ def container(image: Image, secrets: Path, migrated: str) -> Iterator[Container]
         yield container
     finally:
         container.kill()
-
-
-def free_port() -> str:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return str(listener.getsockname()[1])
 
 
 def test_image_adds_at_most_100_mb(
@@ -111,7 +106,7 @@ def test_health_check_passes_only_when_the_service_answers(
 ) -> None:
     check = image.config["Healthcheck"]
     assert isinstance(check, dict)
-    for port, code in ((container.port, 0), (free_port(), 1)):
+    for port, code in ((container.port, 0), (str(free_port()), 1)):
         done = image.start(secrets, tmp_path / port, *check["Test"][1:], APP_PORT=port)
         assert done.end() == code
 

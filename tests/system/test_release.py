@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.ports import free_port
 from tests.system.edge import Nginx, lay_out
 from tests.system.image import Container, Image
 from tests.system.load import Outcome, Plan, Target, run_load_until, sign_up
 from tests.system.names import Names, name_server
-from tests.system.stack import free_port
 
 STOP_GRACE_SECONDS = 40  # in compose.yaml
 RELEASED_WITHIN_SECONDS = 90

@@ -1,13 +1,18 @@
-"""The two ports of this machine: APP_PORT (gunicorn) and HTTP_PORT (nginx)."""
+"""The ports of this machine: APP_PORT (gunicorn), HTTP_PORT (nginx), and free ones."""
 
 import os
+import secrets
 import socket
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from dotenv import dotenv_values
 
 _PORT_MAX = 65_535
+# Below those that systems give to outgoing connections: Linux from 32768, others from 49152.
+# https://docs.kernel.org/networking/ip-sysctl.html (ip_local_port_range)
+_LISTENING_PORTS = range(20_000, 32_768)
 
 
 class PortError(Exception):
@@ -51,3 +56,12 @@ def loopback_hosts() -> list[str]:
     except OSError:
         return ["127.0.0.1"]
     return ["127.0.0.1", "[::1]"]
+
+
+def free_port() -> int:
+    """One that no outgoing connection takes before somebody listens there."""
+    for port in secrets.SystemRandom().sample(_LISTENING_PORTS, 100):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("", port))
+            return port
+    raise PortError("None of 100 ports from 20000 to 32767 is free: end what listens there.")

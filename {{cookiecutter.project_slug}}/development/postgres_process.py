@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import IO
 
 from development import postgres_account, postgres_settings
+from development.ports import free_port
 from development.postgres_account import Account, write_private
 from development.postgres_binaries import Binaries, PostgresError
-from development.postgres_settings import free_port, read_port
+from development.postgres_settings import read_port
 
 if sys.platform != "win32":
     import fcntl

@@ -4,7 +4,6 @@ Next hop: development/postgres_process.py.
 """
 
 import re
-import socket
 from contextlib import suppress
 from pathlib import Path
 
@@ -35,9 +34,3 @@ def read_port(data: Path) -> int:
         port = re.match(r"port = (\d+)\n", (data / FILE).read_text("utf-8"))
         return int(port[1]) if port else 0
     return 0
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -50,11 +50,6 @@ def running_application() -> Iterator[int]:
         thread.join(timeout=10)
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
 def find_binary() -> str:
     try:
         return nginx.find_binary()

@@ -11,10 +11,10 @@ from httpx2 import Client
 from websockets.sync.client import connect
 
 from development import nginx
+from development.ports import free_port
 from tests.edge import (
     assert_is_problem,
     exchange,
-    free_port,
     lines_with,
     running_application,
     running_nginx,

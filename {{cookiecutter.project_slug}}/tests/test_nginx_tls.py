@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from httpx2 import Client
 
 from development import nginx
-from tests.edge import assert_is_problem, find_binary, free_port, running_nginx
+from development.ports import free_port
+from tests.edge import assert_is_problem, find_binary, running_nginx
 
 pytestmark = pytest.mark.system
 

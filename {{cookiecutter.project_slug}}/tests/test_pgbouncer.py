@@ -19,6 +19,7 @@ from app.database import Database
 from app.engine import create_engine
 from app.lifespan import build_state
 from app.settings import Settings
+from development.ports import free_port
 from tests.conftest import PASSWORD, connect
 
 pytestmark = pytest.mark.system
@@ -52,8 +53,7 @@ def find_binary() -> str:
 def pgbouncer_url(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     binary, folder = find_binary(), tmp_path_factory.mktemp("pgbouncer")
     url = make_url(database_url)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
+    port = free_port()
     login = f"user={url.username}" + (f" password={url.password}" if url.password else "")
     configuration = CONFIGURATION.format(
         host=url.host, port=url.port, login=login, listen_port=port

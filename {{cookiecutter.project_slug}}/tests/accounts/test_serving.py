@@ -16,8 +16,9 @@ from jose import jwt
 from sqlalchemy import make_url
 
 from app.settings import Settings
+from development.ports import free_port
 from tests.conftest import PASSWORD, execute
-from tests.server.conftest import ROOT, Gunicorn, new_client, unused_port, wait_until
+from tests.server.conftest import ROOT, Gunicorn, new_client, wait_until
 from tests.test_mail import Mailbox, mailbox
 
 __all__ = ["mailbox"]
@@ -36,7 +37,7 @@ def serve(settings: Settings, alembic_config: Config, tmp_path: Path) -> Iterato
     (tmp_path / ".env").write_text(f"SECRET_KEY={settings.secret_key.get_secret_value()}\n")
 
     def serve(**environment: str) -> Gunicorn:
-        port = unused_port()
+        port = free_port()
         arguments = (sys.executable, "-m", "gunicorn", "-c", str(ROOT / "gunicorn.conf.py"))
         variables = environment_of(settings) | {"APP_PORT": str(port)} | environment
         with (tmp_path / "log").open("wb") as log:

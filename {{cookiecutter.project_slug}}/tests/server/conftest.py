@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from app.server.checks.finding import Finding, Severity
 from app.server.doctor import examine_files
 from app.server.settings import load_server_settings
 from app.server.worker import Worker
+from development.ports import free_port
 
 ROOT = Path(__file__).parent.parent.parent
 DEADLINE_SECONDS = 20
@@ -110,15 +110,9 @@ def wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-def unused_port() -> int:
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def launch(directory: Path, arguments: tuple[str, ...], environment: dict[str, str]) -> Gunicorn:
     (directory / "gunicorn.conf.py").write_text(CONFIGURATION)
-    port = unused_port()
+    port = free_port()
     command = (sys.executable, "-m", "gunicorn", *arguments, "tests.server.worker_app:create_app()")
     variables = os.environ | ENVIRONMENT | {"APP_PORT": str(port)} | environment
     with (directory / "log").open("wb") as log:

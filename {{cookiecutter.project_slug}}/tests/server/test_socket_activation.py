@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from development import nginx
-from tests.edge import free_port, running_nginx
+from development.ports import free_port
+from tests.edge import running_nginx
 
 pytestmark = pytest.mark.system
 
