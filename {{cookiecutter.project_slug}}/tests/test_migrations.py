@@ -99,6 +99,8 @@ async def test_check_fails_when_a_migration_is_missing(
     assert after.returncode == 0
 
 
+# It waits for 5 s.
+@pytest.mark.system
 async def test_migration_tries_again_when_a_table_is_in_use(
     settings: Settings, empty_database: str, config: Config
 ) -> None:
