@@ -7,7 +7,7 @@ from fastapi.security import OAuth2PasswordBearer, SecurityScopes
 
 from app.accounts import repository, scopes
 from app.accounts.passwords import Passwords
-from app.accounts.repository import Caller
+from app.accounts.rows import Caller
 from app.accounts.tokens import TokenKeys, read_access_token
 from app.database import DatabaseDep
 from app.errors import ForbiddenError, InsufficientScopeError, UnauthorizedError

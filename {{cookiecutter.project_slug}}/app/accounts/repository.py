@@ -1,52 +1,14 @@
 """SQL of the accounts. Reads take the database, writes the session of the request."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from typing import NamedTuple
 from uuid import UUID
 
 from sqlalchemy import bindparam, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.accounts.models import RefreshToken, Session, User
+from app.accounts.rows import Caller, Credentials, SessionRow, SpentToken
 from app.database import Database
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """The signed-in user together with the session that the token names."""
-
-    session_id: UUID
-    id: UUID
-    email: str
-    full_name: str | None
-    is_admin: bool
-    created_at: datetime
-    email_verified_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    user_id: UUID
-    password_hash: str
-    is_admin: bool
-
-
-class SessionRow(NamedTuple):
-    id: UUID
-    created_at: datetime
-    last_used_at: datetime
-    address: str | None
-    user_agent: str | None
-
-
-class SpentToken(NamedTuple):
-    session_id: UUID
-    user_id: UUID
-    scope: str
-    is_admin: bool
-
 
 # Built once: building one for every call costs about 400 us.
 _CALLER = (

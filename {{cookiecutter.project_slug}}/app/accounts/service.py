@@ -8,7 +8,7 @@ from app.accounts import repository
 from app.accounts.client import Client
 from app.accounts.models import User
 from app.accounts.passwords import Passwords
-from app.accounts.repository import Caller
+from app.accounts.rows import Caller
 from app.accounts.schemas import PasswordChange, UserCreate, UserUpdate
 from app.accounts.sessions import CHANGED_MEANWHILE
 from app.database import Database

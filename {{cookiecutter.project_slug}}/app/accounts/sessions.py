@@ -13,7 +13,7 @@ from app.accounts.client import Client
 from app.accounts.email_links import repository as email_links
 from app.accounts.models import Session
 from app.accounts.passwords import Passwords
-from app.accounts.repository import Caller, Credentials, SessionRow
+from app.accounts.rows import Caller, Credentials, SessionRow
 from app.accounts.schemas import TokenPair
 from app.accounts.tokens import (
     TokenKeys,

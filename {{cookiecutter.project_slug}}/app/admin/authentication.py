@@ -12,7 +12,7 @@ from starlette.responses import PlainTextResponse, Response
 from app.accounts import repository as accounts
 from app.accounts.client import get_client
 from app.accounts.passwords import Passwords
-from app.accounts.repository import Caller
+from app.accounts.rows import Caller
 from app.accounts.sessions import Login
 from app.admin import service
 from app.admin.audit import actor_of

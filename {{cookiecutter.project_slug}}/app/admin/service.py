@@ -14,7 +14,7 @@ from app.accounts.client import Client
 from app.accounts.email_links import service as email_links
 from app.accounts.models import Session, User
 from app.accounts.passwords import Passwords
-from app.accounts.repository import Credentials
+from app.accounts.rows import Credentials
 from app.accounts.sessions import Login
 from app.accounts.tokens import new_opaque_token
 from app.admin import audit, repository

@@ -6,7 +6,7 @@ from uuid import UUID
 from fastapi import APIRouter, Request, Response, Security, status
 
 from app.accounts.dependencies import get_caller
-from app.accounts.repository import Caller
+from app.accounts.rows import Caller
 from app.accounts.scopes import ITEMS_READ, ITEMS_WRITE
 from app.database import DatabaseDep, SessionDep
 from app.errors import problem_responses
