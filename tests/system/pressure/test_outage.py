@@ -141,8 +141,9 @@ def test_requests_succeed_without_a_restart_when_the_database_is_back(
 
 
 def test_workers_are_replaced_when_the_database_is_away(story: Story, frugal_stack: Stack) -> None:
-    assert len(story.workers_after) == 2
+    # More than two while the load recycles one more.
+    assert len(story.workers_after) >= 2
     assert story.workers_after.isdisjoint(story.workers)
-    assert len(children(story.master)) == 2
+    wait_until(lambda: len(children(story.master)) == 2, "two workers")
     sql = "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'"
     assert query(frugal_stack, sql) == 0
