@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from cookiecutter.main import cookiecutter
 
+from demo.process import INHERITED
+
 REPOSITORY = Path(__file__).parents[1]
 SERVICE = "{{cookiecutter.project_slug}}"
-# What make and uv hand down to their children would send a generated service to our own venv.
-INHERITED = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "UV_PROJECT_ENVIRONMENT", "VIRTUAL_ENV")
 # Debian keeps servers in sbin, which is not on a user's PATH.
 SEARCHED = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
 

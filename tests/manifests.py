@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.conftest import REPOSITORY, SERVICE, own_environment
 
 DEPLOY = REPOSITORY / SERVICE / "deploy"
-GRACEFUL_SECONDS = 30  # gunicorn's graceful_timeout, app/server/settings.py
+GRACEFUL_SECONDS = 30  # gunicorn's graceful_timeout, server/settings.py
 
 Tool = Callable[..., None]
 

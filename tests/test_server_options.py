@@ -8,7 +8,7 @@ import pytest
 
 from tests.conftest import REPOSITORY, SERVICE
 
-MODULE = ast.parse((REPOSITORY / SERVICE / "app/server/settings.py").read_text())
+MODULE = ast.parse((REPOSITORY / SERVICE / "server/settings.py").read_text())
 PAGE = (REPOSITORY / "docs/server-options.md").read_text()
 # Rows of six cells: setting, Uvicorn's option, its default, ours, why, handed on as.
 ROWS = {

@@ -1,6 +1,6 @@
 """Hands the settings to gunicorn, which finds this file without -c.
 
-The numbers and their reasons are in `app/server/settings.py`. Next hop: `app.server.worker`.
+The numbers and their reasons are in `server/settings.py`. Next hop: `server.worker`.
 """
 
 import logging
@@ -8,25 +8,25 @@ import os
 
 from gunicorn.arbiter import Arbiter
 
-from app.logs import logging_config
-from app.server.capacity import plan_capacity
-from app.server.handover import (  # noqa: F401 (gunicorn's hooks)
+from server.capacity import plan_capacity
+from server.handover import (  # noqa: F401 (gunicorn's hooks)
     child_exit,
     nworkers_changed,
     on_reload,
     pre_fork,
 )
-from app.server.machine import read_machine
-from app.server.settings import load_server_settings
-from app.server.worker import Worker
+from server.logs import logging_config
+from server.machine import read_machine
+from server.settings import ServerSettings
+from server.worker import Worker
 
-settings = load_server_settings(fallback=getattr(Worker, "settings", None))
+settings = ServerSettings.reload(earlier=getattr(Worker, "settings", None))
 Worker.settings = settings
 plan = plan_capacity(settings, read_machine(), settings.web_concurrency)
 
 wsgi_app = "app.main:create_app()"
 # Default: sync, which cannot run an ASGI app.
-worker_class = "app.server.worker.Worker"
+worker_class = "server.worker.Worker"
 
 bind = f"{settings.app_host}:{settings.app_port}"
 workers = plan.workers
@@ -35,8 +35,8 @@ workers = plan.workers
 raw_env = [f"WEB_CONCURRENCY={plan.workers}", f"DATABASE_POOL_SIZE={plan.pool_size}"]
 backlog = settings.server_backlog
 keepalive = settings.server_keepalive_seconds
-timeout = settings.server_stall_seconds
-graceful_timeout = settings.server_graceful_seconds
+timeout = settings.server_timeout_seconds
+graceful_timeout = settings.server_graceful_timeout_seconds
 max_requests = settings.server_max_requests
 max_requests_jitter = settings.max_requests_jitter
 forwarded_allow_ips = settings.forwarded_allow_ips

@@ -12,9 +12,9 @@ from pathlib import Path
 from uuid import uuid4
 
 import httpx2
-import pytest
 from playwright.sync_api import Page
 
+from tests.conftest import find_uv, own_environment
 from tests.ports import free_port
 
 SERVICE = Path(__file__).parents[2] / "{{cookiecutter.project_slug}}"
@@ -74,12 +74,7 @@ def take_screenshot(page: Page, test_name: str) -> None:
 
 
 def environment_of(port: int) -> dict[str, str]:
-    inherited = {
-        name: value
-        for name, value in os.environ.items()
-        if name not in ("UV_PROJECT_ENVIRONMENT", "VIRTUAL_ENV")
-    }
-    return inherited | {
+    return own_environment() | {
         "APP_PORT": str(port),
         "WEB_CONCURRENCY": "2",
         "ENVIRONMENT": "development",
@@ -96,8 +91,7 @@ def start_database(folder: Path, environment: dict[str, str]) -> bool:
 
 
 def command(*arguments: str) -> list[str]:
-    uv = os.environ.get("UV") or shutil.which("uv") or pytest.fail("uv is not installed")
-    return [uv, "run", "--quiet", "--no-dev", *arguments]
+    return [find_uv(), "run", "--quiet", "--no-dev", *arguments]
 
 
 def run(folder: Path, environment: dict[str, str], *arguments: str, text: str = "") -> None:

@@ -39,17 +39,8 @@ class Nginx:
 
     def check(self, folder: Path) -> str:
         """What it complains about, warnings as well."""
-        where: list[str | Path] = [
-            "-t",
-            "-q",
-            "-e",
-            "stderr",
-            "-p",
-            folder,
-            "-c",
-            folder / "nginx.conf",
-        ]
-        done = subprocess.run([*self.command, *where], capture_output=True, text=True, check=False)
+        command = [*self._in(folder), "-t", "-q"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         return done.stderr if done.returncode == 0 else done.stderr or "no reason given"
 
     @contextmanager

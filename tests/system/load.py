@@ -91,7 +91,7 @@ class Client:
                 self._streams = await asyncio.open_connection("127.0.0.1", self._target.port)
             reader, writer = self._streams
             writer.write(self._target.request(number))
-            status, headers = await read_answer(reader)
+            status, headers, _ = await read_answer(reader)
         if headers.get("connection") == "close":
             self.close()
         return status
@@ -106,15 +106,15 @@ def is_post(number: int) -> bool:
     return number % 2 == 0
 
 
-async def read_answer(reader: asyncio.StreamReader) -> tuple[int, dict[str, str]]:
+async def read_answer(reader: asyncio.StreamReader) -> tuple[int, dict[str, str], bytes]:
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
     pairs = (line.split(":", 1) for line in head[1:] if line)
     headers = {name.lower(): text.strip() for name, text in pairs}
     if headers.get("transfer-encoding") == "chunked":
-        await reader.readuntil(b"0\r\n\r\n")
+        body = await reader.readuntil(b"0\r\n\r\n")
     else:
-        await reader.readexactly(int(headers.get("content-length", "0")))
-    return int(head[0].split()[1]), headers
+        body = await reader.readexactly(int(headers.get("content-length", "0")))
+    return int(head[0].split()[1]), headers, body
 
 
 async def run_load(target: Target, plan: Plan, outcome: Outcome | None = None) -> Outcome:

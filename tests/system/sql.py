@@ -10,9 +10,9 @@ from tests.system.stack import Stack
 
 _CONNECT = """
 import asyncio, json, sys, asyncpg
-from app.settings import load_settings
+from app.settings import Settings
 def connect():
-    return asyncpg.connect("postgresql://" + str(load_settings().database_url).partition("://")[2])
+    return asyncpg.connect("postgresql://" + str(Settings.load().database_url).partition("://")[2])
 """
 _COLUMN = """
 async def main():

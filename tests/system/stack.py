@@ -16,7 +16,7 @@ from tests.ports import free_port
 
 # A cold start on two busy cores, with the packages in uv's cache.
 READY_WITHIN_SECONDS = 120
-# The ladder gives a worker 30 s; PostgreSQL and nginx are faster.
+# The order of timeouts gives a worker 30 s; PostgreSQL and nginx are faster.
 STOP_WITHIN_SECONDS = 60
 MAKE_SERVE = ("make", "--no-print-directory", "serve")
 

@@ -19,7 +19,7 @@ from tests.system.trial import Record, serve_all, service_name
 from tests.system.trial_routes import SLEEPS, STREAMS
 from tests.system.websocket import TEXT, WebSocket
 
-# SERVER_GRACEFUL_SECONDS
+# SERVER_GRACEFUL_TIMEOUT_SECONDS
 LADDER_SECONDS = 30
 CONNECTIONS = (
     "SELECT application_name FROM pg_stat_activity WHERE starts_with(application_name, $1)"

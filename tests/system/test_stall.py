@@ -17,7 +17,7 @@ STALL_SECONDS = 3
 
 @pytest.fixture(scope="module")
 def stack(trial_project: Path, uv: str) -> Iterator[Stack]:
-    with serve_all(trial_project, uv, SERVER_STALL_SECONDS=str(STALL_SECONDS)) as running:
+    with serve_all(trial_project, uv, SERVER_TIMEOUT_SECONDS=str(STALL_SECONDS)) as running:
         yield running
 
 

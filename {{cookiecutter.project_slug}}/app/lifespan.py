@@ -7,16 +7,15 @@ from typing import TypedDict
 from fastapi import FastAPI
 
 from app.accounts.common_passwords import common_passwords
-from app.accounts.email_links.service import EmailLinks, build_email_links
-from app.accounts.passwords import Passwords
+from app.accounts.email_links import EmailLinks, build_email_links
+from app.accounts.passwords import PasswordHasher
 from app.accounts.tokens import TokenKeys, build_token_keys
-from app.database import Database
-from app.engine import create_engine
-from app.logs import configure_logging
+from app.database import Database, create_engine
 from app.mail import build_mailer
-from app.server.capacity import plan_pool_size
-from app.server.drain import Drain
 from app.settings import Settings
+from server.capacity import POOL_SIZE_MAX
+from server.graceful import Drain
+from server.logs import configure_logging
 
 
 class State(TypedDict):
@@ -24,7 +23,7 @@ class State(TypedDict):
 
     settings: Settings
     database: Database
-    passwords: Passwords
+    password_hasher: PasswordHasher
     token_keys: TokenKeys
     drain: Drain
     email_links: EmailLinks
@@ -39,11 +38,11 @@ def build_lifespan(settings: Settings) -> Lifespan:
         configure_logging(settings)
         common_passwords()
         # No query here: a worker that is recycled while the database is away must still start.
-        # gunicorn's master sets DATABASE_POOL_SIZE; without it this process is the only worker.
-        pool_size = plan_pool_size(settings, workers=1)
+        # gunicorn.conf.py plans DATABASE_POOL_SIZE; without gunicorn this is the only worker.
+        pool_size = settings.database_pool_size or POOL_SIZE_MAX
         engine = create_engine(settings, pool_size)
         try:
-            database = Database(engine, pool_size, settings.database_pool_wait_seconds)
+            database = Database(engine, pool_size, settings.database_pool_timeout_seconds)
             yield build_state(settings, database)
         finally:
             await engine.dispose()
@@ -55,7 +54,7 @@ def build_state(settings: Settings, database: Database) -> State:
     return State(
         settings=settings,
         database=database,
-        passwords=Passwords(settings),
+        password_hasher=PasswordHasher(settings),
         token_keys=build_token_keys(settings),
         drain=Drain(),
         email_links=build_email_links(settings, build_mailer(settings)),

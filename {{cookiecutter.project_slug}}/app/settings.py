@@ -3,7 +3,6 @@
 Nothing reads the environment elsewhere; the next hop is `app.main.create_app`.
 """
 
-from pathlib import Path
 from typing import Annotated, Literal, Self, cast
 
 from fastapi import Depends, Request
@@ -16,16 +15,14 @@ from pydantic import (
     PostgresDsn,
     SecretStr,
     UrlConstraints,
-    ValidationError,
     model_validator,
 )
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.keys import HMAC_KEY_BYTES_MIN, SigningKey, is_weak, refuse_unusable_ring
+from server.settings import LogSettings
 
 # Of /readyz. Probes usually give up after 1 to 2 s; an answer that comes later is not heard.
 READY_WITHIN_SECONDS = 1.0
-SECRETS_DIR = Path("/run/secrets")
 
 DatabaseUrl = Annotated[
     PostgresDsn,
@@ -34,18 +31,8 @@ DatabaseUrl = Annotated[
 KeyRing = Annotated[tuple[SigningKey, ...], AfterValidator(refuse_unusable_ring)]
 
 
-class Settings(BaseSettings):
+class Settings(LogSettings):
     """Read once per process; invalid values stop the process with one line each."""
-
-    model_config = SettingsConfigDict(
-        # The launcher of the development database writes the second file; later files win.
-        env_file=(".local/database.env", ".env"),
-        env_ignore_empty=True,
-        extra="ignore",
-        frozen=True,
-        # Errors name the setting, never its value.
-        hide_input_in_errors=True,
-    )
 
     environment: Literal["development", "test", "production"] = "development"
     service_name: str = Field(default="service", min_length=1, max_length=100)
@@ -62,14 +49,10 @@ class Settings(BaseSettings):
     # A PgBouncer in transaction mode stands before it: statements are prepared anew for each use,
     # and the timeouts below must be set there, on its connections. Migrations go around it.
     database_pgbouncer: bool = False
-    # None: planned by app/server/capacity.py, at most 5.
-    # Default of SQLAlchemy: 5, and 10 of overflow.
+    # None: 5. gunicorn.conf.py plans it for its workers. Default of SQLAlchemy: 5, overflow 10.
     database_pool_size: int | None = Field(default=None, ge=1, le=100)
-    # What all workers of all replicas may open together, reload included. PostgreSQL's default of
-    # 100 less the 3 it keeps for superusers and 7 for migrations, `manage`, backups, monitoring.
-    database_connection_budget: int = Field(default=90, ge=1)
     # A request that waits longer gets a 503 and may try again. Default of SQLAlchemy: 30.
-    database_pool_wait_seconds: float = Field(default=3, gt=0, le=60)
+    database_pool_timeout_seconds: float = Field(default=3, gt=0, le=60)
     # Half-open connections are noticed late otherwise. Default of asyncpg: 60.
     database_connect_timeout_seconds: float = Field(default=5, gt=0, le=60)
     # Connections behind firewalls die silently after about an hour. Default: never.
@@ -81,14 +64,7 @@ class Settings(BaseSettings):
     # Longer than any request may live. Default of PostgreSQL: none.
     idle_in_transaction_session_timeout_seconds: float = Field(default=30, gt=0)
 
-    # Capacity
-    # How many of these services share the database; each of them gets its part of the budget.
-    replicas: int = Field(default=1, ge=1)
-    # A warm worker was measured at 78 MiB (PSS); this leaves a quarter for your own code.
-    worker_memory_mib: int = Field(default=100, ge=1)
-
     # HTTP
-    app_port: int = Field(default=8000, ge=1, le=65535)
     root_path: str = ""
     # Longer than a statement may take, shorter than nginx waits (30 s). Default of the stack: none.
     request_deadline_seconds: float = Field(default=25, gt=0)
@@ -105,7 +81,7 @@ class Settings(BaseSettings):
     # Two refreshes at once (a page with two tabs) are no theft. 0 turns the grace off.
     refresh_reuse_grace_seconds: int = Field(default=10, ge=0, le=60)
     # argon2id, RFC 9106 second recommended option: 64 MiB, 3 passes, 4 lanes.
-    password_memory_kib: int = Field(default=65_536, ge=8)
+    password_memory_cost_kib: int = Field(default=65_536, ge=8)
     password_time_cost: int = Field(default=3, ge=1)
     password_parallelism: int = Field(default=4, ge=1)
     # 64 MiB each; more at once than cores only makes all of them slower.
@@ -147,14 +123,10 @@ class Settings(BaseSettings):
     admin_enabled: bool = True
     admin_session_seconds: int = Field(default=3600, ge=60)
 
-    # Logs
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
-    log_format: Literal["json", "console"] = "json"
-
     @model_validator(mode="after")
     def _refuse_impossible_hashing(self) -> Self:
-        if self.password_memory_kib < 8 * self.password_parallelism:
-            raise ValueError("PASSWORD_MEMORY_KIB: argon2 needs 8 KiB for each lane at least")
+        if self.password_memory_cost_kib < 8 * self.password_parallelism:
+            raise ValueError("PASSWORD_MEMORY_COST_KIB: argon2 needs 8 KiB for each lane at least")
         return self
 
     @model_validator(mode="after")
@@ -172,25 +144,6 @@ class Settings(BaseSettings):
     def docs_are_on(self) -> bool:
         is_open = self.environment != "production"
         return is_open if self.docs_enabled is None else self.docs_enabled
-
-
-def load_settings() -> Settings:
-    """The settings, or the end of the process with one line for each that is wrong."""
-    try:
-        # Where Docker and Kubernetes mount secrets: one file a setting, named like it.
-        secrets_dir = SECRETS_DIR if SECRETS_DIR.is_dir() else None
-        return Settings(_secrets_dir=secrets_dir)
-    except ValidationError as error:
-        raise SystemExit(f"The settings are not valid.\n{describe(error)}") from error
-
-
-def describe(error: ValidationError) -> str:
-    """One line for each mistake, by the name that the user knows; never the value."""
-    lines = []
-    for item in error.errors(include_input=False, include_url=False):
-        name = ".".join(str(part) for part in item["loc"]).upper()
-        lines.append(f"{name}: {item['msg']}" if name else item["msg"])
-    return "\n".join(lines)
 
 
 async def get_settings(request: Request) -> Settings:

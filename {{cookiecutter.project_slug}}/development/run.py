@@ -4,12 +4,12 @@ import sys
 
 import uvicorn
 
-from app.settings import load_settings
 from development import ports
+from server.settings import ServerSettings
 
 
 def main() -> int:
-    port = load_settings().app_port
+    port = ServerSettings.load().app_port
     try:
         ports.check_free("APP_PORT", port, ["127.0.0.1"])
     except ports.PortError as error:

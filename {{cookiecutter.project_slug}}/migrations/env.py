@@ -8,9 +8,9 @@ from sqlalchemy import Connection, func, pool, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
-from app.engine import database_url
+from app.database import database_url
 from app.models import Model
-from app.settings import Settings, load_settings
+from app.settings import Settings
 
 log = logging.getLogger("alembic.runtime.migration")
 
@@ -89,4 +89,4 @@ def write_sql() -> None:
 if context.is_offline_mode():
     write_sql()
 else:
-    asyncio.run(migrate(context.config.attributes.get("settings") or load_settings()))
+    asyncio.run(migrate(context.config.attributes.get("settings") or Settings.load()))

@@ -22,8 +22,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app.accounts import service as accounts
 from app.accounts.schemas import UserCreate
 from app.accounts.sessions import Login, log_in
-from app.database import Database
-from app.engine import create_engine
+from app.database import Database, create_engine
 from app.lifespan import State, build_state
 from app.main import create_app
 from app.settings import Settings
@@ -83,7 +82,7 @@ def settings(database_url: str) -> Settings:
             "database_url": database_url,
             "secret_key": "0123456789abcdefghijklmnopqrstuv",
             # The cheapest that argon2 allows: tests are about behaviour, not about cost.
-            "password_memory_kib": 8,
+            "password_memory_cost_kib": 8,
             "password_time_cost": 1,
             "password_parallelism": 1,
         }
@@ -138,7 +137,7 @@ async def database(engine: AsyncEngine) -> AsyncIterator[Database]:
 @pytest.fixture
 async def committing_database(engine: AsyncEngine, settings: Settings) -> AsyncIterator[Database]:
     """The real one, for what needs a commit or several connections; emptied afterwards."""
-    yield Database(engine, POOL_SIZE, settings.database_pool_wait_seconds)
+    yield Database(engine, POOL_SIZE, settings.database_pool_timeout_seconds)
     async with engine.begin() as connection:
         await connection.execute(text("TRUNCATE app_user, throttle_bucket CASCADE"))
 
@@ -183,7 +182,7 @@ async def connect(
 
 async def sign_up(state: State, email: str) -> SignedInUser:
     body = UserCreate.model_validate({"email": email, "password": PASSWORD})
-    database, passwords, keys = state["database"], state["passwords"], state["token_keys"]
+    database, passwords, keys = state["database"], state["password_hasher"], state["token_keys"]
     user = await accounts.register_user(database, passwords, body)
     pair = await log_in(database, passwords, keys, Login(email, PASSWORD))
     headers = {"Authorization": f"Bearer {pair.access_token}"}

@@ -46,7 +46,7 @@ def _environment(settings: Settings) -> dict[str, str]:
         "DATABASE_URL": str(settings.database_url),
         "SECRET_KEY": settings.secret_key.get_secret_value(),
         "ENVIRONMENT": "test",
-        "PASSWORD_MEMORY_KIB": "8",
+        "PASSWORD_MEMORY_COST_KIB": "8",
         "PASSWORD_TIME_COST": "1",
         "PASSWORD_PARALLELISM": "1",
         # Attacks come by the hundred from one address; the limits have tests of their own.

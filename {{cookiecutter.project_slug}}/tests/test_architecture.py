@@ -1,4 +1,4 @@
-"""The rules that keep one obvious way: checked by reading the imports and calls of `app/`."""
+"""The rules that keep one obvious way: checked by reading the imports and calls of the packages."""
 
 import ast
 import subprocess
@@ -8,20 +8,28 @@ from pathlib import Path
 
 import pytest
 
-APP = Path(__file__).parent.parent / "app"
-MODULES = {
-    ".".join(path.relative_to(APP.parent).with_suffix("").parts): ast.parse(path.read_text())
-    for path in sorted(APP.rglob("*.py"))
+ROOT = Path(__file__).parent.parent
+# What each package may import. `server` could serve any other application as well.
+PACKAGES = {
+    "server": set[str](),
+    "app": {"server"},
+    "doctor": {"app", "server"},
+    "manage": {"app", "server", "doctor", "development"},
+    "development": {"server"},
 }
-# From the ground up: a module may import from its own floor's packages or from floors below.
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts): ast.parse(path.read_text())
+    for package in PACKAGES
+    for path in sorted((ROOT / package).rglob("*.py"))
+}
+# From the ground up: a module of `app` may import those of its own floor's package or below.
 FLOORS = (
     ("keys",),
     ("settings", "errors", "schemas"),
-    ("logs", "engine", "openapi", "pagination", "middleware", "deadline", "mail"),
+    ("openapi", "pagination", "middleware", "mail"),
     ("database",),
     ("throttling",),
-    ("accounts", "server", "health"),
-    ("cli",),
+    ("accounts", "health"),
     ("items", "lifespan"),
     ("admin",),
     ("models",),
@@ -59,7 +67,14 @@ def calls(name: str) -> set[str]:
     }
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if name.count(".") >= 1])
+@pytest.mark.parametrize("module", MODULES)
+def test_packages_import_only_what_they_may(module: str) -> None:
+    own = module.split(".", maxsplit=1)[0]
+    others = {name.split(".")[0] for name in imports(module)} & PACKAGES.keys() - {own}
+    assert others <= PACKAGES[own]
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name.startswith("app.")])
 def test_imports_point_down(module: str) -> None:
     if package(module) == "__init__":
         return
@@ -74,7 +89,7 @@ def test_only_one_module_knows_jose() -> None:
 
 def test_statements_are_only_written_in_repositories() -> None:
     # The last one asks PostgreSQL about itself.
-    allowed = {"app.database", "app.health", "app.server.checks.database"}
+    allowed = {"app.database", "app.health", "doctor.database"}
     writers = {
         module
         for name in ("select", "insert", "update", "delete", "text")
@@ -98,4 +113,4 @@ def test_importing_the_application_does_nothing() -> None:
         "assert not [f for f in os.listdir('/proc/self/fd') if 'socket' in os.path.realpath("
         "'/proc/self/fd/' + f)]"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=APP.parent, env={"PATH": ""})
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, env={"PATH": ""})

@@ -10,8 +10,7 @@ from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.accounts.models import User
-from app.database import Database, SessionDep
-from app.engine import create_engine
+from app.database import Database, SessionDep, create_engine
 from app.errors import UnavailableError
 from app.lifespan import build_state
 from app.settings import Settings

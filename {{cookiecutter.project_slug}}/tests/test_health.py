@@ -8,8 +8,7 @@ from fastapi import FastAPI
 from httpx2 import AsyncClient
 from sqlalchemy.sql.selectable import TypedReturnsRows
 
-from app.database import Database
-from app.engine import create_engine
+from app.database import Database, create_engine
 from app.lifespan import State, build_state
 from app.settings import Settings
 from tests.conftest import connect

@@ -8,10 +8,10 @@ from click.testing import CliRunner
 from pydantic import TypeAdapter
 
 from app.accounts.tokens import build_token_keys, issue_access_token, public_keys, read_access_token
-from app.cli import main
 from app.errors import UnauthorizedError
 from app.keys import Algorithm, SigningKey, dump_keys, generate_key
-from app.settings import Settings, load_settings
+from app.settings import Settings
+from manage.cli import main
 from tests.accounts.test_tokens import SESSION_ID, USER_ID
 from tests.test_settings import GOOD
 
@@ -41,7 +41,7 @@ def with_ring(settings: Settings, ring: list[SigningKey]) -> Settings:
 def rotate(*options: str) -> tuple[SigningKey, ...]:
     result = CliRunner().invoke(main, ["keys", "rotate", *options])
     assert result.exit_code == 0, result.output
-    ring = load_settings().token_key_ring
+    ring = Settings.load().token_key_ring
     assert not any(key.key.get_secret_value() in result.output for key in ring)
     return ring
 
@@ -108,7 +108,7 @@ def test_ring_is_refused_when_a_private_key_is_of_another_kind(ring: list[Signin
 def test_rotation_writes_a_new_first_key_and_keeps_the_old_one(
     project: Path, algorithm: Algorithm
 ) -> None:
-    before = load_settings().token_key_ring
+    before = Settings.load().token_key_ring
     after = rotate("--algorithm", algorithm)
     assert after[0].alg == algorithm
     assert after[1:] == before
@@ -122,7 +122,7 @@ def test_rotation_drops_the_oldest_key_when_the_ring_is_full(project: Path) -> N
 
 def test_staged_key_signs_only_after_its_promotion(project: Path) -> None:
     before, staged, promoted = (
-        load_settings().token_key_ring,
+        Settings.load().token_key_ring,
         rotate("--stage"),
         rotate("--promote"),
     )

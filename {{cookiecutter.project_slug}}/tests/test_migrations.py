@@ -53,7 +53,7 @@ def test_one_works_and_all_succeed_when_eight_migrate_at_once(
 ) -> None:
     secret = settings.secret_key.get_secret_value()
     environment = os.environ | {"DATABASE_URL": empty_database, "SECRET_KEY": secret}
-    arguments = [sys.executable, "-c", "from app.cli import main; main()", "migrate"]
+    arguments = [sys.executable, "-c", "from manage.cli import main; main()", "migrate"]
     processes = [
         subprocess.Popen(arguments, env=environment, stdout=subprocess.PIPE, text=True)
         for _ in range(8)
@@ -78,7 +78,7 @@ async def manage(url: str, settings: Settings, *arguments: str) -> asyncio.subpr
     return await asyncio.create_subprocess_exec(
         sys.executable,
         "-c",
-        "from app.cli import main; main()",
+        "from manage.cli import main; main()",
         *arguments,
         env=os.environ | {"DATABASE_URL": url, "SECRET_KEY": secret},
         stdout=asyncio.subprocess.PIPE,

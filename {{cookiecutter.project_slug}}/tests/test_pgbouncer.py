@@ -15,8 +15,7 @@ from httpx2 import AsyncClient
 from sqlalchemy import make_url, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.database import Database
-from app.engine import create_engine
+from app.database import Database, create_engine
 from app.lifespan import build_state
 from app.settings import Settings
 from development.ports import free_port

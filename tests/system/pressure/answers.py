@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import count
 
-from tests.system.load import Plan, Target
+from tests.system.load import Plan, Target, read_answer
 
-# Beyond every rung of the ladder: what takes longer hangs.
+# Beyond every timeout of the order of timeouts: what takes longer hangs.
 HANGS_AFTER_SECONDS = 40
 
 
@@ -60,11 +60,7 @@ class Connection:
             )
         reader, writer = self._streams
         writer.write(request)
-        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-        pairs = (line.split(":", 1) for line in head[1:] if line)
-        headers = {name.lower(): text.strip() for name, text in pairs}
-        body = await reader.readexactly(int(headers["content-length"]))
-        return int(head[0].split()[1]), headers, body
+        return await read_answer(reader)
 
     def close(self) -> None:
         if self._streams is not None:

@@ -36,7 +36,7 @@ ENOUGH = "a successor is asked for"
 # Longer where two workers need more time to leave and to start.
 OUTAGE_SECONDS = 10
 LOAD_SECONDS_MAX = 120
-# Of the ladder: a wait for a slot (3 s) and a connect (5 s), and 2 s for busy machines.
+# Of the order of timeouts: a wait for a slot (3 s) and a connect (5 s), and 2 s for busy machines.
 ANSWERED_WITHIN_SECONDS = 10
 
 

@@ -27,7 +27,7 @@ Record = Callable[[str, object], None]
 # Around these, throughput is at its peak on two cores.
 SATURATING_CONNECTIONS = (16, 32)
 OVERLOAD_CONNECTIONS = 4 * max(SATURATING_CONNECTIONS)
-# DATABASE_POOL_WAIT_SECONDS and LOCK_TIMEOUT_SECONDS, and what a busy machine adds.
+# DATABASE_POOL_TIMEOUT_SECONDS and LOCK_TIMEOUT_SECONDS, and what a busy machine adds.
 POOL_WAIT_SECONDS = 3
 LOCK_TIMEOUT_SECONDS = 5
 # A password takes 0.1 s of a core that others use as well, and 21 may wait before it.

@@ -6,13 +6,16 @@ from fastapi import Depends, Request, Security
 from fastapi.security import OAuth2PasswordBearer, SecurityScopes
 
 from app.accounts import repository, scopes
-from app.accounts.passwords import Passwords
-from app.accounts.rows import Caller
+from app.accounts.passwords import PasswordHasher
+from app.accounts.repository import AuthenticatedUser
+from app.accounts.sessions import LoginOrigin
 from app.accounts.tokens import TokenKeys, read_access_token
 from app.database import DatabaseDep
 from app.errors import ForbiddenError, InsufficientScopeError, UnauthorizedError
 from app.openapi import TOKEN_PATH
 
+# Browsers send about 120; the rest is for the curious.
+_USER_AGENT_LENGTH_MAX = 200
 # auto_error off: its own 401 is not a problem document.
 _bearer = OAuth2PasswordBearer(tokenUrl=TOKEN_PATH, scopes=scopes.DESCRIPTIONS, auto_error=False)
 
@@ -21,43 +24,54 @@ async def get_token_keys(request: Request) -> TokenKeys:
     return cast("TokenKeys", request.state.token_keys)
 
 
-async def get_passwords(request: Request) -> Passwords:
-    return cast("Passwords", request.state.passwords)
+async def get_password_hasher(request: Request) -> PasswordHasher:
+    return cast("PasswordHasher", request.state.password_hasher)
 
 
 TokenKeysDep = Annotated[TokenKeys, Depends(get_token_keys)]
-PasswordsDep = Annotated[Passwords, Depends(get_passwords)]
+PasswordHasherDep = Annotated[PasswordHasher, Depends(get_password_hasher)]
 
 
-async def get_caller(
+async def get_current_user(
     required: SecurityScopes,
     database: DatabaseDep,
     keys: TokenKeysDep,
     token: Annotated[str | None, Depends(_bearer)],
-) -> Caller:
+) -> AuthenticatedUser:
     if token is None:
         raise UnauthorizedError("Send an access token: Authorization: Bearer <token>.")
     claims = read_access_token(keys, token)
-    caller = await repository.get_caller(database, claims.sid, claims.sub)
-    if caller is None:
+    current_user = await repository.get_current_user(database, claims.sid, claims.sub)
+    if current_user is None:
         raise UnauthorizedError("The session has ended.")
     if not set(required.scopes).issubset(claims.scope.split()):
         raise InsufficientScopeError(required.scope_str)
-    return caller
+    return current_user
 
 
-# Whoever is signed in; a route that needs a scope says so: Security(get_caller, scopes=[...]).
-CallerDep = Annotated[Caller, Security(get_caller)]
-AccountOwnerDep = Annotated[Caller, Security(get_caller, scopes=[scopes.ACCOUNT])]
+# Whoever is signed in; with a scope: Security(get_current_user, scopes=[...]).
+CurrentUser = Annotated[AuthenticatedUser, Security(get_current_user)]
+AccountOwnerDep = Annotated[AuthenticatedUser, Security(get_current_user, scopes=[scopes.ACCOUNT])]
 
 
 async def get_admin(
-    caller: Annotated[Caller, Security(get_caller, scopes=[scopes.ADMIN])],
-) -> Caller:
+    current_user: Annotated[AuthenticatedUser, Security(get_current_user, scopes=[scopes.ADMIN])],
+) -> AuthenticatedUser:
     # The token says what was granted at login, the row what is true now.
-    if not caller.is_admin:
+    if not current_user.is_admin:
         raise ForbiddenError("Only an administrator may do this.")
-    return caller
+    return current_user
 
 
-AdminDep = Annotated[Caller, Depends(get_admin)]
+AdminDep = Annotated[AuthenticatedUser, Depends(get_admin)]
+
+
+async def get_login_origin(request: Request) -> LoginOrigin:
+    # uvicorn has put the address there that a trusted proxy names.
+    address = request.client.host if request.client else None
+    sent = request.headers.get("user-agent", "")[:_USER_AGENT_LENGTH_MAX]
+    printable = "".join(character for character in sent if character.isprintable())
+    return LoginOrigin(address, printable or None)
+
+
+LoginOriginDep = Annotated[LoginOrigin, Depends(get_login_origin)]

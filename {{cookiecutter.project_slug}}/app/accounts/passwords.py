@@ -27,13 +27,13 @@ _HASHING_NICENESS = 10
 Result = TypeVar("Result")
 
 
-class Passwords:
+class PasswordHasher:
     """One per worker. Each hash takes 64 MiB and a core for about 0.1 s."""
 
     def __init__(self, settings: Settings) -> None:
         hasher = Argon2Hasher(
             time_cost=settings.password_time_cost,
-            memory_cost=settings.password_memory_kib,
+            memory_cost=settings.password_memory_cost_kib,
             parallelism=settings.password_parallelism,
         )
         self._hash = PasswordHash((hasher,))
@@ -94,6 +94,6 @@ def _hash_nobody_has(settings: Settings) -> str:
     salt, digest = (
         base64.b64encode(secrets.token_bytes(size)).decode().rstrip("=") for size in (16, 32)
     )
-    memory, passes = settings.password_memory_kib, settings.password_time_cost
+    memory, passes = settings.password_memory_cost_kib, settings.password_time_cost
     lanes = settings.password_parallelism
     return f"$argon2id$v=19$m={memory},t={passes},p={lanes}${salt}${digest}"

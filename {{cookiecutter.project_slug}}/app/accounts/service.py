@@ -5,21 +5,20 @@ from uuid import UUID
 from sqlalchemy.exc import IntegrityError
 
 from app.accounts import repository
-from app.accounts.client import Client
 from app.accounts.models import User
-from app.accounts.passwords import Passwords
-from app.accounts.rows import Caller
+from app.accounts.passwords import PasswordHasher
+from app.accounts.repository import AuthenticatedUser
 from app.accounts.schemas import PasswordChange, UserCreate, UserUpdate
-from app.accounts.sessions import CHANGED_MEANWHILE
+from app.accounts.sessions import CHANGED_MEANWHILE, LoginOrigin
 from app.database import Database
 from app.errors import ConflictError, ForbiddenError, UnauthorizedError, UnavailableError
-from app.throttling.service import Attempt, admit, forgive
+from app.throttling.service import Attempt, admit, record_success
 
 
 async def register_user(
-    database: Database, passwords: Passwords, body: UserCreate, *, is_admin: bool = False
+    database: Database, hasher: PasswordHasher, body: UserCreate, *, is_admin: bool = False
 ) -> User:
-    password_hash = await passwords.hash(body.password.get_secret_value())
+    password_hash = await hasher.hash(body.password.get_secret_value())
     user = User(
         email=body.email,
         full_name=body.full_name,
@@ -46,24 +45,24 @@ async def update_user(database: Database, user_id: UUID, body: UserUpdate) -> Us
 
 async def change_password(
     database: Database,
-    passwords: Passwords,
-    caller: Caller,
-    client: Client,
+    hasher: PasswordHasher,
+    current_user: AuthenticatedUser,
+    origin: LoginOrigin,
     body: PasswordChange,
 ) -> None:
     # Whoever stole an access token must not find the password out here.
-    attempt = Attempt("change-password", caller.email, client.address)
-    await admit(database, passwords.guess_policy, attempt)
-    credentials = await repository.get_credentials(database, caller.email)
+    attempt = Attempt("change-password", current_user.email, origin.address)
+    await admit(database, hasher.guess_policy, attempt)
+    credentials = await repository.get_credentials(database, current_user.email)
     known_hash = credentials.password_hash if credentials else None
-    matches, _ = await passwords.verify(body.current_password.get_secret_value(), known_hash)
+    matches, _ = await hasher.verify(body.current_password.get_secret_value(), known_hash)
     if credentials is None or not matches:
         raise ForbiddenError("The current password is wrong.")
-    await forgive(database, passwords.guess_policy, attempt)
-    new_hash = await passwords.hash(body.new_password.get_secret_value())
+    await record_success(database, hasher.guess_policy, attempt)
+    new_hash = await hasher.hash(body.new_password.get_secret_value())
     async with database.transaction() as session:
         if not await repository.replace_password_hash(session, credentials, new_hash):
             raise UnavailableError(CHANGED_MEANWHILE)
         await repository.delete_sessions_of_user(
-            session, caller.id, except_session_id=caller.session_id
+            session, current_user.id, except_session_id=current_user.session_id
         )

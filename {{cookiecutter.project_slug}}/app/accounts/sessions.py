@@ -9,11 +9,9 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.accounts import repository, scopes
-from app.accounts.client import Client
-from app.accounts.email_links import repository as email_links
 from app.accounts.models import Session
-from app.accounts.passwords import Passwords
-from app.accounts.rows import Caller, Credentials, SessionRow
+from app.accounts.passwords import PasswordHasher
+from app.accounts.repository import AuthenticatedUser, Credentials, SessionRow
 from app.accounts.schemas import TokenPair
 from app.accounts.tokens import (
     TokenKeys,
@@ -36,34 +34,42 @@ _ROWS_PURGED_PER_LOGIN = 20
 
 
 @dataclass(frozen=True)
+class LoginOrigin:
+    """Where a login comes from; shown in the list of sessions and used to slow down guessing."""
+
+    address: str | None = None
+    user_agent: str | None = None
+
+
+@dataclass(frozen=True)
 class Login:
     """What somebody claims to be; without `scopes` they get all they may have."""
 
     email: str
     password: str
-    client: Client = field(default_factory=Client)
+    origin: LoginOrigin = field(default_factory=LoginOrigin)
     scopes: tuple[str, ...] = ()
 
     @property
     def attempt(self) -> Attempt:
-        return Attempt("login", self.email, self.client.address)
+        return Attempt("login", self.email, self.origin.address)
 
 
-async def authenticate(database: Database, passwords: Passwords, login: Login) -> Credentials:
+async def authenticate(database: Database, hasher: PasswordHasher, login: Login) -> Credentials:
     """The user whose email and password these are. Whatever else lets people in uses it too."""
-    passwords.refuse_when_busy()
-    policy, attempt = passwords.guess_policy, login.attempt
+    hasher.refuse_when_busy()
+    policy, attempt = hasher.guess_policy, login.attempt
     await throttling.admit(database, policy, attempt)
     credentials = await repository.get_credentials(database, login.email)
     known_hash = credentials.password_hash if credentials else None
     try:
-        matches, new_hash = await passwords.verify(login.password, known_hash)
+        matches, new_hash = await hasher.verify(login.password, known_hash)
     except UnavailableError:
-        await throttling.take_back(database, attempt)  # We were busy: that was no guess.
+        await throttling.uncount_attempt(database, attempt)  # We were busy: that was no guess.
         raise
     if credentials is None or not matches:
         raise UnauthorizedError("The email or the password is wrong.")
-    await throttling.forgive(database, policy, attempt)
+    await throttling.record_success(database, policy, attempt)
     if not new_hash:
         return credentials
     async with database.transaction() as session:
@@ -79,19 +85,19 @@ async def refuse_outdated(session: AsyncSession, credentials: Credentials) -> No
 
 async def log_in(
     database: Database,
-    passwords: Passwords,
+    hasher: PasswordHasher,
     keys: TokenKeys,
     login: Login,
 ) -> TokenPair:
-    user = await authenticate(database, passwords, login)
+    user = await authenticate(database, hasher, login)
     scope = scopes.grant(login.scopes, is_admin=user.is_admin)
     if not scope:
         raise ForbiddenError("None of the scopes that are asked for can be granted.")
     row = Session(
         user_id=user.user_id,
         expires_at=datetime.now(UTC) + timedelta(seconds=keys.refresh_token_seconds),
-        address=login.client.address,
-        user_agent=login.client.user_agent,
+        address=login.origin.address,
+        user_agent=login.origin.user_agent,
         scope=scope,
     )
     refresh_token = new_opaque_token()
@@ -106,7 +112,7 @@ async def log_in(
 
 
 async def refresh(
-    database: Database, keys: TokenKeys, spent_token: str, client: Client
+    database: Database, keys: TokenKeys, spent_token: str, origin: LoginOrigin
 ) -> TokenPair:
     """A new pair for an unspent token; a token spent before ends its session, for it was stolen."""
     spent_hash, refresh_token = hash_opaque_token(spent_token), new_opaque_token()
@@ -117,7 +123,7 @@ async def refresh(
             token_hash = hash_opaque_token(refresh_token)
             await repository.add_refresh_token(session, owner.session_id, token_hash)
             await repository.touch_session(
-                session, owner.session_id, client.address, client.user_agent
+                session, owner.session_id, origin.address, origin.user_agent
             )
         else:
             await _end_session_if_stolen(session, keys, spent_hash)
@@ -139,13 +145,17 @@ async def log_out_everywhere(database: Database, user_id: UUID) -> None:
         await repository.delete_sessions_of_user(session, user_id)
 
 
-async def list_sessions(database: Database, caller: Caller) -> Sequence[SessionRow]:
-    return await repository.list_sessions(database, caller.id, _LISTED_MAX)
+async def list_sessions(
+    database: Database, current_user: AuthenticatedUser
+) -> Sequence[SessionRow]:
+    return await repository.list_sessions(database, current_user.id, _LISTED_MAX)
 
 
-async def end_session(database: Database, caller: Caller, session_id: UUID) -> None:
+async def end_session(
+    database: Database, current_user: AuthenticatedUser, session_id: UUID
+) -> None:
     async with database.transaction() as session:
-        is_ended = await repository.delete_session_of_user(session, caller.id, session_id)
+        is_ended = await repository.delete_session_of_user(session, current_user.id, session_id)
     if not is_ended:
         raise NotFoundError("There is no such session.")
 
@@ -154,7 +164,7 @@ async def purge(database: Database, row_count: int) -> int:
     """Deletes what has expired, at most so many rows of each table; how many they were."""
     return (
         await repository.delete_expired_sessions(database, row_count)
-        + await email_links.delete_expired_tokens(database, row_count)
+        + await repository.delete_expired_email_tokens(database, row_count)
         + await throttling.purge(database, row_count)
     )
 

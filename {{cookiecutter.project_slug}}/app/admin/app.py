@@ -21,7 +21,7 @@ from app.admin.authentication import AdminAuthentication
 from app.admin.database import session_maker
 from app.admin.middleware import SECURITY_HEADERS, GuardMiddleware
 from app.admin.migrations import list_migrations
-from app.admin.rows import database_of
+from app.admin.model_views import database_of
 from app.admin.views import VIEWS
 from app.errors import NotFoundError, TooManyRequestsError, UnavailableError
 from app.settings import Settings

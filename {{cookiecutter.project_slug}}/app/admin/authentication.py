@@ -10,13 +10,13 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from app.accounts import repository as accounts
-from app.accounts.client import get_client
-from app.accounts.passwords import Passwords
-from app.accounts.rows import Caller
+from app.accounts.dependencies import get_login_origin
+from app.accounts.passwords import PasswordHasher
+from app.accounts.repository import AuthenticatedUser
 from app.accounts.sessions import Login
 from app.admin import service
 from app.admin.audit import actor_of
-from app.database import Database
+from app.admin.model_views import database_of
 from app.settings import Settings
 
 _COOKIE = "admin_session"
@@ -41,15 +41,18 @@ class AdminAuthentication(AuthenticationBackend):
         self._session_seconds = settings.admin_session_seconds
 
     async def login(self, request: Request) -> bool:
-        database, passwords = _database(request), cast("Passwords", request.state.passwords)
+        database, hasher = (
+            database_of(request),
+            cast("PasswordHasher", request.state.password_hasher),
+        )
         form = await request.form()
         email, password = _text(form, "username").strip().lower(), _text(form, "password")
-        login = Login(email, password, await get_client(request))
-        credentials = await service.check_password(database, passwords, login)
+        login = Login(email, password, await get_login_origin(request))
+        credentials = await service.check_password(database, hasher, login)
         if credentials is None:
             return False
         actor = actor_of(request, credentials.user_id, email)
-        row = service.new_session(actor.id, login.client, self._session_seconds)
+        row = service.new_session(actor.id, login.origin, self._session_seconds)
         replaced = _id(request, "session_id")
         session_id = await service.start_session(database, actor, credentials, row, replaced)
         if session_id is None:
@@ -59,18 +62,18 @@ class AdminAuthentication(AuthenticationBackend):
         return True
 
     async def logout(self, request: Request) -> bool:
-        caller = await _caller(request)
-        if caller is not None:
-            actor = actor_of(request, caller.id, caller.email)
-            await service.end_session(_database(request), actor, caller.session_id)
+        current_user = await _caller(request)
+        if current_user is not None:
+            actor = actor_of(request, current_user.id, current_user.email)
+            await service.end_session(database_of(request), actor, current_user.session_id)
         request.session.clear()
         return False
 
     async def authenticate(self, request: Request) -> Response | bool:
-        caller = await _caller(request)
-        if caller is None or not caller.is_admin:
+        current_user = await _caller(request)
+        if current_user is None or not current_user.is_admin:
             return _refusal(request)
-        request.state.actor = actor_of(request, caller.id, caller.email)
+        request.state.actor = actor_of(request, current_user.id, current_user.email)
         return True
 
 
@@ -81,21 +84,17 @@ def _refusal(request: Request) -> Response | bool:
     return False
 
 
-async def _caller(request: Request) -> Caller | None:
+async def _caller(request: Request) -> AuthenticatedUser | None:
     session_id, user_id = _id(request, "session_id"), _id(request, "user_id")
     if session_id is None or user_id is None:
         return None
-    return await accounts.get_caller(_database(request), session_id, user_id)
+    return await accounts.get_current_user(database_of(request), session_id, user_id)
 
 
 def _cookie_key(settings: Settings) -> str:
     """Of its own, so that nothing signed for another purpose is ever taken for a cookie."""
     secret = settings.secret_key.get_secret_value().encode()
     return hmac.digest(secret, b"admin session cookie", "sha256").hex()
-
-
-def _database(request: Request) -> Database:
-    return cast("Database", request.state.database)
 
 
 def _id(request: Request, name: str) -> UUID | None:

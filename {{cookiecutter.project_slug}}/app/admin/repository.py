@@ -13,7 +13,6 @@ from sqlalchemy import (
     Text,
     bindparam,
     column,
-    delete,
     func,
     literal,
     select,
@@ -128,11 +127,6 @@ async def add_row(session: AsyncSession, row: Row) -> Row:
 async def delete_row(session: AsyncSession, row: Model) -> None:
     await session.delete(row)
     await session.flush()
-
-
-async def delete_sessions(session: AsyncSession, user_id: UUID) -> Sequence[UUID]:
-    statement = delete(Session).where(Session.user_id == user_id).returning(Session.id)
-    return (await session.scalars(statement)).all()
 
 
 async def list_emails(session: AsyncSession, user_ids: Sequence[UUID]) -> dict[UUID, str]:

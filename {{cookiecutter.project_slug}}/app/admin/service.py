@@ -8,14 +8,12 @@ from uuid import UUID
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.accounts import email_links, scopes, sessions
 from app.accounts import repository as accounts
-from app.accounts import scopes, sessions
-from app.accounts.client import Client
-from app.accounts.email_links import service as email_links
 from app.accounts.models import Session, User
-from app.accounts.passwords import Passwords
-from app.accounts.rows import Credentials
-from app.accounts.sessions import Login
+from app.accounts.passwords import PasswordHasher
+from app.accounts.repository import Credentials
+from app.accounts.sessions import Login, LoginOrigin
 from app.accounts.tokens import new_opaque_token
 from app.admin import audit, repository
 from app.admin.audit import Actor
@@ -25,21 +23,21 @@ from app.errors import ConflictError, NotFoundError, UnauthorizedError
 
 
 async def check_password(
-    database: Database, passwords: Passwords, login: Login
+    database: Database, hasher: PasswordHasher, login: Login
 ) -> Credentials | None:
     """In the same queue, the same time and under the same throttling as the logins of the API."""
     try:
-        return await sessions.authenticate(database, passwords, login)
+        return await sessions.authenticate(database, hasher, login)
     except UnauthorizedError:
         return None
 
 
-def new_session(user_id: UUID, client: Client, seconds: int) -> Session:
+def new_session(user_id: UUID, origin: LoginOrigin, seconds: int) -> Session:
     return Session(
         user_id=user_id,
         expires_at=datetime.now(UTC) + timedelta(seconds=seconds),
-        address=client.address,
-        user_agent=client.user_agent,
+        address=origin.address,
+        user_agent=origin.user_agent,
         scope=scopes.ADMIN,
     )
 
@@ -95,10 +93,10 @@ async def change_row(
 
 
 async def add_user(
-    database: Database, passwords: Passwords, actor: Actor, values: Mapping[str, object]
+    database: Database, hasher: PasswordHasher, actor: Actor, values: Mapping[str, object]
 ) -> User:
     """With a password that nobody knows: they choose theirs through a reset link."""
-    password_hash = await passwords.hash(new_opaque_token())
+    password_hash = await hasher.hash(new_opaque_token())
     return await add_row(database, actor, User(**values, password_hash=password_hash))
 
 
@@ -130,7 +128,7 @@ async def disable_users(database: Database, actor: Actor, user_ids: Sequence[UUI
         for user in await repository.list_users_for_update(session, user_ids):
             user.disabled_at = user.disabled_at or datetime.now(UTC)
             audit.record_change(session, actor, "disable", user)
-            await repository.delete_sessions(session, user.id)
+            await accounts.delete_sessions_of_user(session, user.id)
 
 
 async def enable_users(database: Database, actor: Actor, user_ids: Sequence[UUID]) -> None:
@@ -143,7 +141,7 @@ async def enable_users(database: Database, actor: Actor, user_ids: Sequence[UUID
 async def end_sessions(database: Database, actor: Actor, user_ids: Sequence[UUID]) -> None:
     async with database.transaction() as session:
         for user in await repository.list_users_for_update(session, user_ids):
-            ended = await repository.delete_sessions(session, user.id)
+            ended = await accounts.delete_sessions_of_user(session, user.id)
             before = {"session_ids": ended}
             session.add(audit.entry(actor, "end sessions", user, before=before))
 

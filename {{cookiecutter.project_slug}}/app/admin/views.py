@@ -11,12 +11,11 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse
 
 from app.accounts.models import Session, User
-from app.accounts.passwords import Passwords
+from app.accounts.passwords import PasswordHasher
 from app.admin import repository, service
 from app.admin.formatters import link_to_user
 from app.admin.forms import ItemForm, UserForm
-from app.admin.models import AuditEntry
-from app.admin.rows import (
+from app.admin.model_views import (
     AuditedView,
     OwnedView,
     RefusedError,
@@ -26,6 +25,7 @@ from app.admin.rows import (
     database_of,
     selected_ids,
 )
+from app.admin.models import AuditEntry
 from app.database import Model
 from app.items.models import Item
 
@@ -58,8 +58,8 @@ class UserView(AuditedView, model=User):
     form_columns = [User.email, User.full_name, User.is_admin]
 
     async def add(self, request: Request, values: Values) -> Model:
-        passwords = cast("Passwords", request.state.passwords)
-        return await service.add_user(database_of(request), passwords, actor_of(request), values)
+        hasher = cast("PasswordHasher", request.state.password_hasher)
+        return await service.add_user(database_of(request), hasher, actor_of(request), values)
 
     async def change(self, request: Request, row_id: UUID, values: Values) -> Model:
         actor = actor_of(request)

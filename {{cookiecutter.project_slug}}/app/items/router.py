@@ -5,8 +5,8 @@ from uuid import UUID
 
 from fastapi import APIRouter, Request, Response, Security, status
 
-from app.accounts.dependencies import get_caller
-from app.accounts.rows import Caller
+from app.accounts.dependencies import get_current_user
+from app.accounts.repository import AuthenticatedUser
 from app.accounts.scopes import ITEMS_READ, ITEMS_WRITE
 from app.database import DatabaseDep, SessionDep
 from app.errors import problem_responses
@@ -16,8 +16,8 @@ from app.pagination import PageCursor, PageLimit
 
 router = APIRouter(prefix="/items", tags=["items"], responses=problem_responses(401, 403))
 
-ReaderDep = Annotated[Caller, Security(get_caller, scopes=[ITEMS_READ])]
-WriterDep = Annotated[Caller, Security(get_caller, scopes=[ITEMS_WRITE])]
+ReaderDep = Annotated[AuthenticatedUser, Security(get_current_user, scopes=[ITEMS_READ])]
+WriterDep = Annotated[AuthenticatedUser, Security(get_current_user, scopes=[ITEMS_WRITE])]
 
 
 @router.post("", status_code=status.HTTP_201_CREATED)

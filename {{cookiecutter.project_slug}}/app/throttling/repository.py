@@ -128,7 +128,7 @@ async def count_attempt(database: Database, parameters: Parameters) -> float | N
     return None if is_admitted else float(wait_seconds or 1)
 
 
-async def take_back(database: Database, parameters: Parameters) -> None:
+async def uncount_attempt(database: Database, parameters: Parameters) -> None:
     await database.read_one(_TAKE_BACK, parameters)
 
 

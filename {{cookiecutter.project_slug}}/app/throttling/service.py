@@ -90,18 +90,18 @@ async def admit(database: Database, policy: ThrottlePolicy, attempt: Attempt) ->
         raise TooManyRequestsError("Too many attempts; wait.", max(1, math.ceil(wait_seconds)))
 
 
-async def take_back(database: Database, attempt: Attempt) -> None:
+async def uncount_attempt(database: Database, attempt: Attempt) -> None:
     """As if it had not been counted."""
-    await repository.take_back(database, attempt.keys)
+    await repository.uncount_attempt(database, attempt.keys)
 
 
-async def forgive(database: Database, policy: ThrottlePolicy, attempt: Attempt) -> None:
+async def record_success(database: Database, policy: ThrottlePolicy, attempt: Attempt) -> None:
     """It succeeded: it does not count, and its address is now known to the account."""
-    await take_back(database, attempt)
-    await know(database, policy, attempt)
+    await uncount_attempt(database, attempt)
+    await trust_address(database, policy, attempt)
 
 
-async def know(database: Database, policy: ThrottlePolicy, attempt: Attempt) -> None:
+async def trust_address(database: Database, policy: ThrottlePolicy, attempt: Attempt) -> None:
     """From now on strangers elsewhere cannot slow this address down on this account."""
     if attempt.pair_key:
         await repository.remember(database, attempt.pair_key, policy.known_for)

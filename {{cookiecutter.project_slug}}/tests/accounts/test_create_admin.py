@@ -8,8 +8,8 @@ from alembic.config import Config
 from click.testing import CliRunner, Result
 from sqlalchemy import make_url
 
-from app.cli import main
 from app.settings import Settings
+from manage.cli import main
 from tests.conftest import PASSWORD, execute
 
 EMAIL = "root@example.com"

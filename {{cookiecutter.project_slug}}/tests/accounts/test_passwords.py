@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from app.accounts.passwords import Passwords
+from app.accounts.passwords import PasswordHasher
 from app.accounts.schemas import UserCreate
 from app.accounts.sessions import Login, authenticate
 from app.database import Database
@@ -17,15 +17,15 @@ from development import common_passwords
 
 
 async def test_password_matches_its_hash(settings: Settings) -> None:
-    passwords = Passwords(settings)
+    passwords = PasswordHasher(settings)
     assert await passwords.verify("secret", await passwords.hash("secret")) == (True, None)
 
 
 async def test_password_is_hashed_again_when_the_parameters_have_changed(
     settings: Settings,
 ) -> None:
-    old_hash = await Passwords(settings).hash("secret")
-    dearer = Passwords(settings.model_copy(update={"password_time_cost": 2}))
+    old_hash = await PasswordHasher(settings).hash("secret")
+    dearer = PasswordHasher(settings.model_copy(update={"password_time_cost": 2}))
     matches, new_hash = await dearer.verify("secret", old_hash)
     assert matches
     assert "t=2" in (new_hash or "")
@@ -35,12 +35,12 @@ async def test_password_is_hashed_again_when_the_parameters_have_changed(
 async def test_password_never_matches_when_there_is_no_usable_hash(
     settings: Settings, password_hash: str | None
 ) -> None:
-    assert await Passwords(settings).verify("secret", password_hash) == (False, None)
+    assert await PasswordHasher(settings).verify("secret", password_hash) == (False, None)
 
 
 async def test_login_queue_refuses_when_it_is_full(settings: Settings) -> None:
     tight = {"password_concurrency": 1, "password_queue_max": 1}
-    passwords = Passwords(settings.model_copy(update=tight))
+    passwords = PasswordHasher(settings.model_copy(update=tight))
     results = await asyncio.gather(
         *(passwords.hash("secret") for _ in range(5)), return_exceptions=True
     )
@@ -51,7 +51,7 @@ async def test_login_sends_no_query_when_the_queue_is_full(
     settings: Settings, committing_database: Database, statements: list[str]
 ) -> None:
     tight = {"password_concurrency": 1, "password_queue_max": 1}
-    passwords = Passwords(settings.model_copy(update=tight))
+    passwords = PasswordHasher(settings.model_copy(update=tight))
     hashing = asyncio.gather(passwords.hash("secret"), passwords.hash("secret"))
     await asyncio.sleep(0)  # both take their places
     with pytest.raises(UnavailableError):
@@ -62,7 +62,7 @@ async def test_login_sends_no_query_when_the_queue_is_full(
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere threads have no priority")
 async def test_hashing_lets_the_event_loop_go_first(settings: Settings) -> None:
-    passwords = Passwords(settings)
+    passwords = PasswordHasher(settings)
     await passwords.hash("secret")
     threads = [thread for thread in threading.enumerate() if thread.name.startswith("password")]
     assert threads
@@ -78,7 +78,7 @@ async def test_password_is_hashed_when_a_sandbox_forbids_priorities(
         raise PermissionError
 
     monkeypatch.setattr(os, "setpriority", forbid)
-    assert await Passwords(settings).hash("secret")
+    assert await PasswordHasher(settings).hash("secret")
 
 
 @pytest.mark.parametrize("password", ["password123", "PassWord123", " qwertyuiop "])
@@ -97,6 +97,6 @@ def test_list_of_common_passwords_is_the_maintained_one() -> None:
 
 
 async def test_password_never_matches_when_it_is_not_unicode(settings: Settings) -> None:
-    passwords = Passwords(settings)
+    passwords = PasswordHasher(settings)
     known = await passwords.hash("secret")
     assert await passwords.verify("\ud800", known) == (False, None)

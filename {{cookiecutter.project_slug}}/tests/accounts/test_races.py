@@ -10,9 +10,9 @@ from fastapi import FastAPI
 from httpx2 import AsyncClient, Response
 from sqlalchemy import column, delete, func, select, table, update
 
-from app.accounts.email_links import repository as email_links
+from app.accounts import repository
 from app.accounts.models import Session, User
-from app.accounts.passwords import Passwords
+from app.accounts.passwords import PasswordHasher
 from app.accounts.tokens import hash_opaque_token, new_opaque_token
 from app.database import Database
 from app.lifespan import State, build_state
@@ -34,7 +34,7 @@ async def client(app: FastAPI, state: State) -> AsyncIterator[AsyncClient]:
         yield client
 
 
-class InterruptedPasswords(Passwords):
+class InterruptedPasswords(PasswordHasher):
     """Lets something happen to the account while a password is being verified."""
 
     def __init__(self, settings: Settings, database: Database, user_id: UUID) -> None:
@@ -53,7 +53,7 @@ class InterruptedPasswords(Passwords):
 @pytest.fixture
 def passwords(settings: Settings, state: State, user: SignedInUser) -> InterruptedPasswords:
     interrupted = InterruptedPasswords(settings, state["database"], user.id)
-    state["passwords"] = interrupted
+    state["password_hasher"] = interrupted
     return interrupted
 
 
@@ -115,8 +115,8 @@ async def test_new_password_stays_when_a_login_renews_the_hash_of_the_old_one(
     client: AsyncClient, settings: Settings, passwords: InterruptedPasswords
 ) -> None:
     dearer = settings.model_copy(update={"password_time_cost": 2})
-    another = await Passwords(dearer).hash("another good one")
-    passwords._hash = Passwords(dearer)._hash  # so that the login wants to renew the hash
+    another = await PasswordHasher(dearer).hash("another good one")
+    passwords._hash = PasswordHasher(dearer)._hash  # so that the login wants to renew the hash
     passwords.changes = {"password_hash": another}
     assert (await log_in(client)).status_code == 503
     passwords.changes = {"full_name": "Ada"}
@@ -155,5 +155,5 @@ async def _reset_tokens(state: State, user: SignedInUser) -> list[str]:
     async with state["database"].transaction() as session:
         for token in tokens:
             hashed = hash_opaque_token(token)
-            await email_links.add_token(session, hashed, user.id, "reset-password", later)
+            await repository.add_email_token(session, hashed, user.id, "reset-password", later)
     return tokens

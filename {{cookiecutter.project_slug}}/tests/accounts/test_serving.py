@@ -60,7 +60,7 @@ def environment_of(settings: Settings) -> dict[str, str]:
         "DATABASE_URL": str(settings.database_url),
         "ENVIRONMENT": "test",
         "PYTHONPATH": str(ROOT),
-        "PASSWORD_MEMORY_KIB": "8",
+        "PASSWORD_MEMORY_COST_KIB": "8",
         "PASSWORD_TIME_COST": "1",
         "PASSWORD_PARALLELISM": "1",
         "WEB_CONCURRENCY": "2",
@@ -68,7 +68,7 @@ def environment_of(settings: Settings) -> dict[str, str]:
 
 
 def manage(gunicorn: Gunicorn, settings: Settings, *arguments: str) -> None:
-    command_line = (sys.executable, "-c", "from app.cli import main; main()", *arguments)
+    command_line = (sys.executable, "-c", "from manage.cli import main; main()", *arguments)
     subprocess.run(command_line, cwd=gunicorn.directory, env=environment_of(settings), check=True)
 
 

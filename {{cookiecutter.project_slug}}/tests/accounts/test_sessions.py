@@ -8,13 +8,13 @@ from fastapi import FastAPI
 from httpx2 import AsyncClient, Response
 from sqlalchemy import func, select, update
 
-from app.accounts.commands import purge_all
 from app.accounts.dependencies import AdminDep
 from app.accounts.models import RefreshToken, Session, User
 from app.database import Database
 from app.lifespan import State, build_state
 from app.main import create_app
 from app.settings import Settings
+from manage.accounts import purge_all
 from tests.accounts.test_router import log_in, read_me, refresh
 from tests.conftest import PASSWORD, SignedInUser, connect, sign_up
 

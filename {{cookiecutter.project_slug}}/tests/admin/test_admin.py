@@ -27,7 +27,7 @@ ADMIN_EMAIL = "root@example.com"
 
 async def add_admin(state: State, email: str = ADMIN_EMAIL) -> UUID:
     body = UserCreate.model_validate({"email": email, "password": PASSWORD})
-    database, passwords = state["database"], state["passwords"]
+    database, passwords = state["database"], state["password_hasher"]
     return (await accounts.register_user(database, passwords, body, is_admin=True)).id
 
 

@@ -1,8 +1,6 @@
 """Starts real gunicorn with the small app of `worker_app.py`; copies the real files to break."""
 
 import os
-import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -16,10 +14,6 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from app.server.checks.finding import Finding, Severity
-from app.server.doctor import examine_files
-from app.server.settings import load_server_settings
-from app.server.worker import Worker
 from development.ports import free_port
 
 ROOT = Path(__file__).parent.parent.parent
@@ -146,42 +140,3 @@ def start(tmp_path: Path) -> Iterator[Start]:
     yield start
     for gunicorn in started:
         gunicorn.end()
-
-
-ROOT = Path(__file__).parent.parent.parent
-# What a generated service has instead of a placeholder of the template.
-PLACEHOLDER = re.compile(r"\{\{.*?\}\}")
-
-Edit = Callable[[str, str, str], None]
-
-
-@pytest.fixture
-def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The files that the doctor reads, and settings that are good in production."""
-    shutil.copy(ROOT / "gunicorn.conf.py", tmp_path)
-    shutil.copytree(ROOT / "deploy", tmp_path / "deploy")
-    for file in (tmp_path / "deploy").rglob("*"):
-        if file.suffix in (".conf", ".yaml", ".env"):
-            file.write_text(PLACEHOLDER.sub("service.example", file.read_text()))
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delattr(Worker, "settings", raising=False)
-    monkeypatch.setenv("ENVIRONMENT", "production")
-    monkeypatch.setenv("DATABASE_URL", "postgresql://app:pR4kx9vTq2LmZ7@127.0.0.1/app")
-    monkeypatch.setenv("SECRET_KEY", "Zk3vQ1xT8mLw0PbYc5RfJ7sHdN2aGu9E")
-    return tmp_path
-
-
-def edit(folder: Path, name: str, pattern: str, text: str) -> None:
-    """Skips when this service has no such file: it has those of one deployment."""
-    file = folder / name
-    if not file.is_file():
-        pytest.skip(f"{name} is not here")
-    changed, count = re.subn(pattern, text, file.read_text(), flags=re.MULTILINE)
-    assert count == 1, f"{pattern} stands in {name} {count} times"
-    file.write_text(changed)
-
-
-def find_mistakes(folder: Path) -> list[Finding]:
-    """What the doctor says about the files and the settings, notes left out."""
-    findings = examine_files(folder, load_server_settings())
-    return [finding for finding in findings if finding.severity != Severity.NOTE]

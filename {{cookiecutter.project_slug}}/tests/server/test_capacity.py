@@ -8,20 +8,20 @@ from pathlib import Path
 
 import pytest
 
-from app.server.capacity import plan_capacity, plan_pool_size
-from app.server.machine import Machine
-from app.settings import Settings
+from server.capacity import plan_capacity, plan_pool_size
+from server.machine import Machine
+from server.settings import ServerSettings
 
 ROOT = Path(__file__).parent.parent.parent
 MIB = 2**20
 
 
-def make_settings(**values: object) -> Settings:
+def make_settings(**values: object) -> ServerSettings:
     given = {
         "database_url": "postgresql://app@127.0.0.1/app",
         "secret_key": "0123456789abcdefghijklmnopqrstuv",
     }
-    return Settings.model_validate(given | values)
+    return ServerSettings.model_validate(given | values)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def manage(*arguments: str, **environment: str) -> str:
         "DATABASE_URL": "postgresql://app@127.0.0.1/app",
         "SECRET_KEY": "0123456789abcdefghijklmnopqrstuv",
     }
-    command = [sys.executable, "-c", "from app.cli import main; main()", *arguments]
+    command = [sys.executable, "-c", "from manage.cli import main; main()", *arguments]
     return subprocess.run(
         command, cwd=ROOT, env=variables | environment, capture_output=True, text=True, check=True
     ).stdout

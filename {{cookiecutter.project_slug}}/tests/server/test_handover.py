@@ -7,8 +7,8 @@ from typing import cast
 import pytest
 from gunicorn.arbiter import Arbiter
 
-from app.server import handover
-from app.server.worker import Worker
+from server import handover
+from server.worker import Worker
 
 pytestmark = pytest.mark.system
 

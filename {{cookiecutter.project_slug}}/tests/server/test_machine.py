@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from app.server.machine import Machine, read_machine
+from server.machine import Machine, read_machine
 
 MIB = 2**20
 NESTED_V2 = "0::/system.slice/service.slice\n"

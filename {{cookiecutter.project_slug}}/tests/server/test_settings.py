@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from app.server.settings import ServerSettings, load_server_settings, uvicorn_options
+from server.settings import ServerSettings, uvicorn_options
 
 GOOD = {
     "database_url": "postgresql://app@127.0.0.1/app",
@@ -12,26 +12,47 @@ GOOD = {
 }
 
 
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
+    monkeypatch.chdir(tmp_path)
+    return monkeypatch
+
+
+def test_uvicorn_gets_our_choice_when_nothing_is_set(environment: pytest.MonkeyPatch) -> None:
+    assert uvicorn_options()["lifespan"] == "on"
+
+
+def test_uvicorn_gets_what_its_own_variable_says(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("UVICORN_WS_MAX_SIZE", "4096")
+    environment.setenv("UVICORN_SERVER_HEADER", "true")
+    options = uvicorn_options()
+    assert (options["ws_max_size"], options["server_header"]) == (4096, True)
+
+
+def test_uvicorn_gets_what_the_file_says(environment: pytest.MonkeyPatch) -> None:
+    Path(".env").write_text("UVICORN_LOOP=asyncio\n")
+    assert uvicorn_options()["loop"] == "asyncio"
+
+
 @pytest.mark.parametrize(
-    ("mistake", "sentence"),
+    ("name", "value", "sentence"),
     [
-        ({"ws_max_queue": 16}, "WS_MAX_QUEUE needs WS_PROTOCOL=websockets"),
-        ({"server_h11_max_incomplete_event_bytes": 4096}, "needs SERVER_HTTP=h11"),
+        ("UVICORN_PORT", "80", "has no effect behind gunicorn: set APP_PORT"),
+        ("UVICORN_RELOAD", "true", "UVICORN_RELOAD has no effect"),
+        ("UVICORN_LIFESPAN", "maybe", "'maybe' is not one of"),
     ],
 )
-def test_setting_is_refused_when_it_has_no_effect(mistake: dict[str, int], sentence: str) -> None:
-    with pytest.raises(ValueError, match=sentence):
-        ServerSettings.model_validate(GOOD | mistake)
+def test_uvicorn_option_is_refused_when_it_is_wrong_or_has_no_effect(
+    environment: pytest.MonkeyPatch, name: str, value: str, sentence: str
+) -> None:
+    environment.setenv(name, value)
+    with pytest.raises(SystemExit, match=sentence):
+        uvicorn_options()
 
 
 def test_jitter_is_a_tenth_when_not_set() -> None:
     settings = ServerSettings.model_validate(GOOD | {"server_max_requests": 5000})
     assert settings.max_requests_jitter == 500
-
-
-def test_password_of_the_key_reaches_uvicorn() -> None:
-    settings = ServerSettings.model_validate(GOOD | {"server_ssl_keyfile_password": "of the key"})
-    assert uvicorn_options(settings)["ssl_keyfile_password"] == "of the key"
 
 
 def test_earlier_settings_are_kept_when_a_reload_finds_a_mistake(
@@ -40,6 +61,6 @@ def test_earlier_settings_are_kept_when_a_reload_finds_a_mistake(
     monkeypatch.chdir(tmp_path)
     earlier = ServerSettings.model_validate(GOOD)
     monkeypatch.setenv("SERVER_BACKLOG", "many")
-    assert load_server_settings(earlier) is earlier
+    assert ServerSettings.reload(earlier) is earlier
     with pytest.raises(SystemExit, match="SERVER_BACKLOG: "):
-        load_server_settings()
+        ServerSettings.load()

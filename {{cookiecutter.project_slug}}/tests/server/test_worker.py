@@ -77,7 +77,7 @@ def test_exit_hooks_run_when_terminated(departure: Departure) -> None:
 
 
 def test_requests_are_cancelled_when_the_time_to_drain_is_over(start: Start) -> None:
-    gunicorn = start(SERVER_GRACEFUL_SECONDS="4", SERVER_LAME_DUCK_SECONDS="1")
+    gunicorn = start(SERVER_GRACEFUL_TIMEOUT_SECONDS="4", SERVER_LAME_DUCK_SECONDS="1")
     answer = gunicorn.begin("/sleep?seconds=60")
     assert gunicorn.stop() == 0
     assert answer.result().status_code == 500
@@ -100,7 +100,7 @@ def test_stop_is_quick_when_the_worker_still_starts(start: Start) -> None:
 
 
 def test_stacks_are_written_when_the_loop_stalls(start: Start) -> None:
-    gunicorn = start(SERVER_STALL_SECONDS="2")
+    gunicorn = start(SERVER_TIMEOUT_SECONDS="2")
     stalled = gunicorn.worker_pid()
     with pytest.raises(httpx2.RemoteProtocolError):
         gunicorn.get("/stall?seconds=60")
@@ -111,13 +111,13 @@ def test_stacks_are_written_when_the_loop_stalls(start: Start) -> None:
 
 
 def test_worker_lives_when_an_await_is_longer_than_the_stall_limit(start: Start) -> None:
-    gunicorn = start(SERVER_STALL_SECONDS="2")
+    gunicorn = start(SERVER_TIMEOUT_SECONDS="2")
     pid = gunicorn.worker_pid()
     assert gunicorn.get("/sleep?seconds=4").text == str(pid)
 
 
 def test_worker_lives_when_it_drains_longer_than_the_stall_limit(start: Start) -> None:
-    gunicorn = start(SERVER_STALL_SECONDS="2")
+    gunicorn = start(SERVER_TIMEOUT_SECONDS="2")
     answer = gunicorn.begin("/sleep?seconds=4")
     os.kill(gunicorn.worker_pid(), signal.SIGTERM)
     assert answer.result().is_success

@@ -11,7 +11,7 @@ from typing import TypedDict
 from fastapi import FastAPI, Request, Response, WebSocket, WebSocketDisconnect
 from fastapi.responses import StreamingResponse
 
-from app.server.drain import Drain
+from server.graceful import Drain
 
 
 class State(TypedDict):

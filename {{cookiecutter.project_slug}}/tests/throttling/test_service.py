@@ -16,9 +16,9 @@ from app.throttling.service import (
     ThrottlePolicy,
     admit,
     build_login_policy,
-    forgive,
     purge,
-    take_back,
+    record_success,
+    uncount_attempt,
 )
 
 OWNER = Attempt("login", "ada@example.com", "192.0.2.1")
@@ -99,7 +99,7 @@ async def test_owner_logs_in_from_a_known_address_when_strangers_have_blocked_th
     database: Database, policy: ThrottlePolicy
 ) -> None:
     await guess(database, policy, OWNER)
-    await forgive(database, policy, OWNER)
+    await record_success(database, policy, OWNER)
     for number in range(9):
         await guess(database, policy, replace(STRANGER, address=f"198.51.100.{number}"))
     assert await guess(database, policy, STRANGER) > 0
@@ -111,7 +111,7 @@ async def test_right_password_takes_the_attempt_back(
 ) -> None:
     for _ in range(10):
         assert await guess(database, policy, OWNER) == 0
-        await take_back(database, OWNER)
+        await uncount_attempt(database, OWNER)
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ async def test_nobody_is_blocked_when_many_log_in_at_once_with_the_right_passwor
 
     async def log_in() -> int:
         seconds = await guess(committing_database, roomy, OWNER)
-        await forgive(committing_database, roomy, OWNER)
+        await record_success(committing_database, roomy, OWNER)
         return seconds
 
     assert await asyncio.gather(*(log_in() for _ in range(40))) == [0] * 40
@@ -168,7 +168,7 @@ async def test_purge_deletes_what_is_forgotten_but_not_known_addresses(
 ) -> None:
     await guess(database, policy, OWNER)
     await guess(database, policy, STRANGER)
-    await forgive(database, policy, OWNER)
+    await record_success(database, policy, OWNER)
     await wait(database, policy.forget_after.total_seconds() + 1)
     await purge(database, 100)
     rows = await database.read_one(select(func.count()).select_from(ThrottleBucket))

@@ -1,0 +1,169 @@
+"""The order of timeouts: each ends before the next one loses patience.
+
+The only home of its order; `doctor.examine` collects the values from settings and files.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+from doctor.finding import Finding, Severity
+from doctor.settings import AllSettings
+from server.settings import uvicorn_options
+from server.worker import SHUTDOWN_MARGIN_SECONDS
+
+
+@dataclass(frozen=True)
+class Timeout:
+    """`setting` is where it is set: a setting, or a directive and its file."""
+
+    title: str
+    setting: str
+    default_seconds: float
+
+
+@dataclass(frozen=True)
+class Order:
+    """The first must be shorter than the second, or at most as long."""
+
+    shorter: str
+    longer: str
+    why: str
+    may_be_equal: bool = False
+
+
+@dataclass(frozen=True)
+class Value:
+    seconds: float
+    where: str
+
+
+Values = Mapping[str, Sequence[Value]]
+
+TIMEOUTS: Mapping[str, Timeout] = {
+    "pool_wait": Timeout("pool wait", "DATABASE_POOL_TIMEOUT_SECONDS", 3),
+    "connect": Timeout("database connect", "DATABASE_CONNECT_TIMEOUT_SECONDS", 5),
+    "lock": Timeout("lock_timeout", "LOCK_TIMEOUT_SECONDS", 5),
+    "statement": Timeout("statement_timeout", "STATEMENT_TIMEOUT_SECONDS", 15),
+    "deadline": Timeout("request deadline", "REQUEST_DEADLINE_SECONDS", 25),
+    "idle_in_transaction": Timeout(
+        "idle_in_transaction_session_timeout", "IDLE_IN_TRANSACTION_SESSION_TIMEOUT_SECONDS", 30
+    ),
+    "proxy_connect": Timeout("proxy_connect_timeout", "proxy_connect_timeout in nginx", 5),
+    "next_upstream": Timeout(
+        "proxy_next_upstream_timeout", "proxy_next_upstream_timeout in nginx", 10
+    ),
+    "stall": Timeout("event-loop stall limit", "SERVER_TIMEOUT_SECONDS", 30),
+    "proxy_read": Timeout("proxy_read_timeout", "proxy_read_timeout in nginx", 30),
+    "stream_read": Timeout(
+        "proxy_read_timeout of streams", "proxy_read_timeout beside proxy_buffering off", 3600
+    ),
+    "websocket_ping": Timeout("WebSocket ping", "UVICORN_WS_PING_INTERVAL", 20),
+    "balancer": Timeout("load balancer", "LOAD_BALANCER_TIMEOUT_SECONDS", 60),
+    "client_keepalive": Timeout("nginx keepalive_timeout", "keepalive_timeout in nginx's http", 75),
+    "upstream_keepalive": Timeout(
+        "upstream keepalive_timeout", "keepalive_timeout in nginx's upstream", 2.5
+    ),
+    "lame_duck": Timeout("lame duck", "SERVER_LAME_DUCK_SECONDS", 3),
+    "server_keepalive": Timeout("gunicorn keepalive", "SERVER_KEEPALIVE_SECONDS", 75),
+    "last_request": Timeout(
+        "lame duck and request deadline", "SERVER_LAME_DUCK_SECONDS, REQUEST_DEADLINE_SECONDS", 28
+    ),
+    "drain": Timeout("worker drain", "SERVER_GRACEFUL_TIMEOUT_SECONDS less 2", 28),
+    "graceful": Timeout("gunicorn graceful_timeout", "SERVER_GRACEFUL_TIMEOUT_SECONDS", 30),
+    "stop": Timeout("stop of the container or unit", "stop_grace_period, TimeoutStopSec", 40),
+    "pod_stop": Timeout(
+        "stop of the pod after preStop", "terminationGracePeriodSeconds less preStop", 38
+    ),
+    "nginx_shutdown": Timeout("worker_shutdown_timeout", "worker_shutdown_timeout in nginx", 35),
+    "nginx_stop": Timeout("stop of nginx", "stop_grace_period of nginx", 40),
+    "ready": Timeout("answer of /readyz", "app/health.py", 1),
+    "ready_probe": Timeout("readiness probe", "timeoutSeconds of readinessProbe", 2),
+}
+
+ORDERS = (
+    Order("pool_wait", "statement", "Who waited for a connection still needs time for its query."),
+    Order("lock", "statement", "A lock is given up before the statement that waits for it."),
+    Order("connect", "deadline", "A lost database must be a 503, not a 504."),
+    Order("statement", "deadline", "PostgreSQL would work on for a request that has its 504."),
+    Order(
+        "deadline", "idle_in_transaction", "PostgreSQL would cut the connection of a live request."
+    ),
+    Order("deadline", "proxy_read", "nginx would answer 504 while the worker goes on."),
+    Order("next_upstream", "stall", "A GET that stalled one worker would be given to the next."),
+    Order("proxy_connect", "proxy_read", "A dead replica is found sooner than a slow one."),
+    Order("proxy_read", "balancer", "The balancer would give up before nginx has answered."),
+    Order("balancer", "client_keepalive", "The balancer would send into a closing connection."),
+    Order("websocket_ping", "stream_read", "nginx would cut a WebSocket between two pings."),
+    Order("upstream_keepalive", "server_keepalive", "A POST would meet a closing socket: 502."),
+    Order(
+        "upstream_keepalive", "lame_duck", "A worker that leaves would close what nginx still uses."
+    ),
+    Order("last_request", "drain", "A request accepted last would be cut.", may_be_equal=True),
+    Order("drain", "graceful", "gunicorn would kill a worker that still drains."),
+    Order("graceful", "stop", "SIGKILL would come before the requests are finished."),
+    Order("graceful", "pod_stop", "SIGKILL would come before the requests are finished."),
+    Order("proxy_read", "nginx_shutdown", "A reload of nginx would cut answers under way."),
+    Order("nginx_shutdown", "nginx_stop", "nginx would be killed while it finishes."),
+    Order("ready", "ready_probe", "The probe would not hear the 503 that the app sends."),
+)
+
+
+def broken_orders(values: Values) -> list[Finding]:
+    """One finding for each order that does not hold; timeouts without a value are left out."""
+    complete = {**values, **_derived(values)}
+    return [finding for order in ORDERS for finding in _broken(order, complete)]
+
+
+def setting_values(settings: AllSettings) -> dict[str, list[Value]]:
+    """The timeouts that are settings alone."""
+    from_settings = {
+        name: [Value(float(getattr(settings, timeout.setting.lower())), timeout.setting)]
+        for name, timeout in TIMEOUTS.items()
+        if timeout.setting.lower() in AllSettings.model_fields
+    }
+    ping = TIMEOUTS["websocket_ping"].setting
+    seconds = float(str(uvicorn_options()["ws_ping_interval"]))
+    return {**from_settings, "websocket_ping": [Value(seconds, ping)]}
+
+
+def _derived(values: Values) -> Values:
+    """Timeout that nobody sets: what the worker has left, and what its last request may take."""
+    return {
+        "drain": [
+            Value(max(1.0, graceful.seconds - SHUTDOWN_MARGIN_SECONDS), graceful.where)
+            for graceful in values.get("graceful", ())
+        ],
+        "last_request": [
+            Value(lame_duck.seconds + deadline.seconds, f"{deadline.where}, {lame_duck.where}")
+            for lame_duck, deadline in product(
+                values.get("lame_duck", ()), values.get("deadline", ())
+            )
+        ],
+    }
+
+
+def _broken(order: Order, values: Values) -> Iterator[Finding]:
+    for shorter, longer in product(values.get(order.shorter, ()), values.get(order.longer, ())):
+        holds = shorter.seconds < longer.seconds
+        if holds or (order.may_be_equal and shorter.seconds == longer.seconds):
+            continue
+        yield _finding(order, shorter, longer)
+
+
+def _finding(order: Order, shorter: Value, longer: Value) -> Finding:
+    first, second = TIMEOUTS[order.shorter], TIMEOUTS[order.longer]
+    # Whoever left its default is asked to go back.
+    is_first = shorter.seconds > first.default_seconds
+    default = first.default_seconds if is_first else second.default_seconds
+    bound = f"below {longer.seconds:g} s" if is_first else f"above {shorter.seconds:g} s"
+    than = "longer" if order.may_be_equal else "not shorter"
+    return Finding(
+        Severity.ERROR,
+        "timeouts",
+        f"{first.title} ({shorter.seconds:g} s) is {than} than {second.title}"
+        f" ({longer.seconds:g} s, {longer.where if is_first else shorter.where}).",
+        shorter.where if is_first else longer.where,
+        order.why,
+        f"Write {(first if is_first else second).title} {bound}; it is {default:g} s by default.",
+    )

@@ -1,0 +1,186 @@
+"""Settings of the server, each number with its reason; gunicorn.conf.py hands them to gunicorn."""
+
+import logging
+import os
+from pathlib import Path
+from typing import Literal, Self
+
+import click
+from dotenv import dotenv_values
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from uvicorn.main import main as uvicorn_command
+
+log = logging.getLogger(__name__)
+
+# Where Docker and Kubernetes mount secrets: one file a setting, named like it.
+SECRETS_DIR = Path("/run/secrets")
+
+# Where this service differs from Uvicorn's defaults. A variable UVICORN_* wins over each of them.
+UVICORN_DEFAULTS: dict[str, object] = {
+    # "auto" would take a broken lifespan for a missing one. Default: auto.
+    "lifespan": "on",
+    # nginx writes its own. Default: on.
+    "server_header": False,
+    # The middleware writes a line with duration, route and request id. Default: on.
+    "access_log": False,
+    # As large as the largest body. Default: 16 MiB.
+    "ws_max_size": 1_048_576,
+}
+# Options that reach Uvicorn as they are; the others are gunicorn's or have no effect behind it.
+UVICORN_OPTIONS = (
+    "loop", "http", "h11_max_incomplete_event_size", "lifespan", "interface", "reset_contextvars",
+    "ws", "ws_max_size", "ws_max_queue", "ws_ping_interval", "ws_ping_timeout",
+    "ws_per_message_deflate", "access_log", "proxy_headers", "server_header", "date_header",
+    "limit_concurrency", "ssl_keyfile", "ssl_certfile", "ssl_keyfile_password", "ssl_version",
+    "ssl_cert_reqs", "ssl_ca_certs", "ssl_ciphers",
+)  # fmt: skip
+# The setting to use instead of an option that gunicorn decides.
+GUNICORN_SETTINGS = {
+    "host": "APP_HOST",
+    "port": "APP_PORT",
+    "workers": "WEB_CONCURRENCY",
+    "backlog": "SERVER_BACKLOG",
+    "forwarded_allow_ips": "FORWARDED_ALLOW_IPS",
+    "limit_max_requests": "SERVER_MAX_REQUESTS",
+    "limit_max_requests_jitter": "SERVER_MAX_REQUESTS_JITTER",
+    "timeout_keep_alive": "SERVER_KEEPALIVE_SECONDS",
+    "timeout_graceful_shutdown": "SERVER_GRACEFUL_TIMEOUT_SECONDS",
+    "timeout_worker_healthcheck": "SERVER_TIMEOUT_SECONDS",
+    "root_path": "ROOT_PATH",
+    "log_level": "LOG_LEVEL",
+    "log_config": "LOG_FORMAT",
+}
+
+
+class EnvironmentSettings(BaseSettings):
+    """Read from the environment, then from `.env`, then from files in /run/secrets."""
+
+    model_config = SettingsConfigDict(
+        # The launcher of the development database writes the first file; later files win.
+        env_file=(".local/database.env", ".env"),
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        # Errors name the setting, never its value.
+        hide_input_in_errors=True,
+    )
+
+    @classmethod
+    def load(cls) -> Self:
+        """The settings, or the end of the process with one line for each that is wrong."""
+        try:
+            return cls(_secrets_dir=SECRETS_DIR if SECRETS_DIR.is_dir() else None)
+        except ValidationError as error:
+            raise SystemExit(f"The settings are not valid.\n{describe(error)}") from error
+
+
+class LogSettings(EnvironmentSettings):
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["json", "console"] = "json"
+
+
+class ServerSettings(LogSettings):
+    # Loopback: nginx is the only way in. Default of gunicorn: 127.0.0.1, or 0.0.0.0 if PORT is set.
+    app_host: str = "127.0.0.1"
+    app_port: int = Field(default=8000, ge=1, le=65535)
+    # Whose X-Forwarded-* is believed: addresses or networks, with commas. "*" would let every
+    # client choose its own address. Default of both: 127.0.0.1,::1.
+    # https://uvicorn.dev/settings/#http
+    forwarded_allow_ips: str = "127.0.0.1"
+
+    # None: planned by server/capacity.py. Default of gunicorn: 1.
+    web_concurrency: int | None = Field(default=None, ge=1)
+    # None: planned too, at most 5. Default of SQLAlchemy: 5, and 10 of overflow.
+    database_pool_size: int | None = Field(default=None, ge=1, le=100)
+    # What all workers of all replicas may open together, reload included. PostgreSQL's default of
+    # 100 less the 3 it keeps for superusers and 7 for migrations, `manage`, backups, monitoring.
+    database_connection_budget: int = Field(default=90, ge=1)
+    # How many of these services share the database; each of them gets its part of the budget.
+    replicas: int = Field(default=1, ge=1)
+    # A warm worker was measured at 78 MiB (PSS); this leaves a quarter for your own code.
+    worker_memory_mib: int = Field(default=100, ge=1)
+    # What one worker takes for moments on top of it: two password hashes of 64 MiB.
+    worker_peak_memory_mib: int = Field(default=128, ge=0)
+
+    # How long a load balancer in front of nginx waits, and keeps idle connections: only read by
+    # `manage doctor`. 60 is what most have, AWS and nginx among them.
+    load_balancer_timeout_seconds: float = Field(default=60, gt=0)
+    # Connections the kernel holds while all workers are busy or being replaced; cut to
+    # net.core.somaxconn (4096 since Linux 5.4). Default of both: 2048.
+    server_backlog: int = Field(default=2048, ge=64)
+    # Longer than nginx keeps an idle connection, even at nginx's own default of 60 s, so that
+    # nginx closes first and no POST meets a closing socket. Defaults: gunicorn 2, uvicorn 5.
+    # https://gunicorn.org/reference/settings/#keepalive
+    server_keepalive_seconds: int = Field(default=75, ge=1)
+    # A worker whose event loop stands still this long is killed; an await may take longer.
+    # Default of gunicorn: 30. https://gunicorn.org/reference/settings/#timeout
+    server_timeout_seconds: int = Field(default=30, ge=2)
+    # Lame duck 3 s + request deadline 25 s + 2 s for the lifespan; the container waits 40 s.
+    # Defaults: gunicorn 30, uvicorn none. https://gunicorn.org/reference/settings/#graceful_timeout
+    server_graceful_timeout_seconds: int = Field(default=30, ge=3)
+    # A worker that leaves still serves this long: longer than nginx keeps an idle connection
+    # (2.5 s), so it closes none on which a POST may be under way. Neither gunicorn nor uvicorn
+    # has it.
+    server_lame_duck_seconds: float = Field(default=3, ge=0)
+    # 0: never. It hides a leak, and every recycling costs a start; use it for a measured leak.
+    # Default of both: never.
+    server_max_requests: int = Field(default=0, ge=0)
+    # None: a tenth of it, so that workers do not leave together. Default of both: 0.
+    server_max_requests_jitter: int | None = Field(default=None, ge=0)
+
+    @property
+    def max_requests_jitter(self) -> int:
+        if self.server_max_requests_jitter is None:
+            return self.server_max_requests // 10
+        return self.server_max_requests_jitter
+
+    @classmethod
+    def reload(cls, earlier: Self | None) -> Self:
+        """The earlier ones when the new are not valid: a typing error must not end the master."""
+        try:
+            settings = cls.load()
+            uvicorn_options()
+        except SystemExit as error:
+            if earlier is None:
+                raise
+            log.error("%s\nThe master keeps the settings it has.", error)
+            return earlier
+        return settings
+
+
+def uvicorn_options() -> dict[str, object]:
+    """Uvicorn's own variables (UVICORN_LOOP, …), read and checked by its own command line.
+
+    https://uvicorn.dev/settings/ lists them. Raises SystemExit with one sentence.
+    """
+    given = _uvicorn_variables()
+    for name in given:
+        if name not in UVICORN_OPTIONS:
+            advice = f": set {GUNICORN_SETTINGS[name]}" if name in GUNICORN_SETTINGS else ""
+            raise SystemExit(f"UVICORN_{name.upper()} has no effect behind gunicorn{advice}.")
+    try:
+        context = uvicorn_command.make_context(
+            "uvicorn", ["app"], default_map={**UVICORN_DEFAULTS, **given}
+        )
+    except click.UsageError as error:
+        raise SystemExit(f"A variable UVICORN_* is not valid: {error.format_message()}") from error
+    return {name: context.params[name] for name in UVICORN_OPTIONS}
+
+
+def _uvicorn_variables() -> dict[str, str]:
+    variables = {**dotenv_values(".env"), **os.environ}
+    return {
+        name.removeprefix("UVICORN_").lower(): value
+        for name, value in variables.items()
+        if name.startswith("UVICORN_") and value
+    }
+
+
+def describe(error: ValidationError) -> str:
+    """One line for each mistake, by the name that the user knows; never the value."""
+    lines = []
+    for item in error.errors(include_input=False, include_url=False):
+        name = ".".join(str(part) for part in item["loc"]).upper()
+        lines.append(f"{name}: {item['msg']}" if name else item["msg"])
+    return "\n".join(lines)

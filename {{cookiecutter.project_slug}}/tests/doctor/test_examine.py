@@ -1,0 +1,241 @@
+"""The doctor passes on the shipped files and catches each timeout that is broken by hand."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from doctor.finding import Severity
+from tests.doctor.conftest import ROOT, edit, find_mistakes
+
+COMPOSE = "deploy/compose/compose.yaml"
+DEPLOYMENT = "deploy/kubernetes/base/deployment.yaml"
+PASSWORD = "pR4kx9vTq2LmZ7"
+SECRET = "Zk3vQ1xT8mLw0PbYc5RfJ7sHdN2aGu9E"
+PROXY = "deploy/nginx/http/proxy.conf"
+
+
+def test_shipped_configuration_has_no_errors(service: Path) -> None:
+    assert [one for one in find_mistakes(service) if one.severity == Severity.ERROR] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern", "text", "titles"),
+    [
+        (PROXY, "^proxy_read_timeout 30s", "proxy_read_timeout 20s", {"request deadline"}),
+        (
+            PROXY,
+            "^proxy_read_timeout 30s",
+            "proxy_read_timeout 60s",
+            {"proxy_read_timeout"},
+        ),
+        (
+            PROXY,
+            "^proxy_connect_timeout 5s",
+            "proxy_connect_timeout 30s",
+            {"proxy_connect_timeout"},
+        ),
+        (
+            PROXY,
+            "^proxy_next_upstream_timeout 10s",
+            "proxy_next_upstream_timeout 30s",
+            {"proxy_next_upstream_timeout"},
+        ),
+        (
+            PROXY,
+            r"^( +)keepalive_timeout \w+",
+            r"\1keepalive_timeout 75s",
+            {"upstream keepalive_timeout"},
+        ),
+        (
+            "deploy/nginx/http/client.conf",
+            "^keepalive_timeout 75s",
+            "keepalive_timeout 60s",
+            {"load balancer"},
+        ),
+        (
+            "deploy/nginx/nginx.conf",
+            "^worker_shutdown_timeout 35s",
+            "worker_shutdown_timeout 30s",
+            {"proxy_read_timeout"},
+        ),
+        (
+            "deploy/nginx/server/service.conf",
+            "proxy_read_timeout 1h",
+            "proxy_read_timeout 10s",
+            {"WebSocket ping"},
+        ),
+        ("gunicorn.conf.py", "^keepalive = .*", "keepalive = 2", {"upstream keepalive_timeout"}),
+        (
+            "gunicorn.conf.py",
+            "^graceful_timeout = .*",
+            "graceful_timeout = 29",
+            {"lame duck and request deadline"},
+        ),
+        (
+            "gunicorn.conf.py",
+            "^graceful_timeout = .*",
+            "graceful_timeout = 45",
+            {"gunicorn graceful_timeout"},
+        ),
+        (
+            "gunicorn.conf.py",
+            "^timeout = .*",
+            "timeout = 0",
+            {"The event-loop stall limit is 0 s."},
+        ),
+        (
+            COMPOSE,
+            r"(gunicorn's graceful_timeout[^\n]*\n +stop_grace_period:) 40s",
+            r"\1 30s",
+            {"gunicorn graceful_timeout"},
+        ),
+        (
+            COMPOSE,
+            r"(SIGQUIT\n +stop_grace_period:) 40s",
+            r"\1 35s",
+            {"worker_shutdown_timeout"},
+        ),
+        (
+            COMPOSE,
+            "^( +)ENVIRONMENT: production",
+            r"\g<0>\n\1REQUEST_DEADLINE_SECONDS: 29",
+            {"lame duck and request deadline"},
+        ),
+        (
+            "deploy/systemd/app.service",
+            "^TimeoutStopSec=40s",
+            "TimeoutStopSec=30s",
+            {"gunicorn graceful_timeout"},
+        ),
+        (DEPLOYMENT, r'\[sleep, "7"\]', '[sleep, "15"]', {"gunicorn graceful_timeout"}),
+        (
+            DEPLOYMENT,
+            "terminationGracePeriodSeconds: 45",
+            "terminationGracePeriodSeconds: 37",
+            {"gunicorn graceful_timeout", "worker_shutdown_timeout"},
+        ),
+        (
+            DEPLOYMENT,
+            r"(path: /readyz[^}]*}(?:\n[^\n]*){2}\n +timeoutSeconds:) 2",
+            r"\1 1",
+            {"answer of /readyz"},
+        ),
+    ],
+)
+def test_rung_is_caught_when_a_file_breaks_it(
+    service: Path, name: str, pattern: str, text: str, titles: set[str]
+) -> None:
+    before = set(find_mistakes(service))
+    edit(service, name, pattern, text)
+    found = set(find_mistakes(service)) - before
+    assert {one.what.partition(" (")[0] for one in found} == titles
+    assert {one.check for one in found} == {"timeouts"}
+    assert all(one.where.startswith(name) for one in found)
+
+
+def test_rung_is_caught_when_nginx_outlives_its_container(service: Path) -> None:
+    if not any((service / name).is_file() for name in (COMPOSE, DEPLOYMENT)):
+        pytest.skip("nginx runs in no container here")
+    name = "deploy/nginx/nginx.conf"
+    edit(service, name, "^worker_shutdown_timeout 35s", "worker_shutdown_timeout 40s")
+    found = [one for one in find_mistakes(service) if one.check == "timeouts"]
+    assert {one.where.partition(":")[0] for one in found} == {name}
+
+
+@pytest.mark.parametrize(
+    ("setting", "seconds", "titles"),
+    [
+        ("DATABASE_POOL_TIMEOUT_SECONDS", 15, {"pool wait"}),
+        ("DATABASE_CONNECT_TIMEOUT_SECONDS", 25, {"database connect"}),
+        ("LOCK_TIMEOUT_SECONDS", 15, {"lock_timeout"}),
+        ("STATEMENT_TIMEOUT_SECONDS", 25, {"statement_timeout"}),
+        ("REQUEST_DEADLINE_SECONDS", 15, {"statement_timeout"}),
+        ("REQUEST_DEADLINE_SECONDS", 29, {"lame duck and request deadline"}),
+        (
+            "IDLE_IN_TRANSACTION_SESSION_TIMEOUT_SECONDS",
+            25,
+            {"request deadline"},
+        ),
+        ("LOAD_BALANCER_TIMEOUT_SECONDS", 30, {"proxy_read_timeout"}),
+        ("LOAD_BALANCER_TIMEOUT_SECONDS", 75, {"load balancer"}),
+        ("UVICORN_WS_PING_INTERVAL", 3600, {"WebSocket ping"}),
+        ("SERVER_LAME_DUCK_SECONDS", 2, {"upstream keepalive_timeout"}),
+        ("SERVER_LAME_DUCK_SECONDS", 4, {"lame duck and request deadline"}),
+        ("SERVER_GRACEFUL_TIMEOUT_SECONDS", 29, {"lame duck and request deadline"}),
+        ("SERVER_KEEPALIVE_SECONDS", 2, {"upstream keepalive_timeout"}),
+        ("SERVER_TIMEOUT_SECONDS", 10, {"proxy_next_upstream_timeout"}),
+        (
+            "SERVER_TIMEOUT_SECONDS",
+            3,
+            {"proxy_next_upstream_timeout", "The event-loop stall limit is 3 s."},
+        ),
+    ],
+)
+def test_rung_is_caught_when_a_setting_breaks_it(
+    service: Path, monkeypatch: pytest.MonkeyPatch, setting: str, seconds: int, titles: set[str]
+) -> None:
+    before = set(find_mistakes(service))
+    monkeypatch.setenv(setting, str(seconds))
+    found = set(find_mistakes(service)) - before
+    assert {one.what.partition(" (")[0] for one in found} == titles
+
+
+def manage(folder: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """With a database that is not there."""
+    environment = os.environ | {
+        "PYTHONPATH": str(ROOT),
+        "DATABASE_URL": f"postgresql://app:{PASSWORD}@127.0.0.1:1/app",
+        "SECRET_KEY": SECRET,
+        "ENVIRONMENT": "production",
+        **settings,
+    }
+    command = [sys.executable, "-c", "from manage.cli import main; main()", "doctor", *arguments]
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def test_report_is_json_and_has_no_secret_when_the_database_is_away(service: Path) -> None:
+    result = manage(service, "--json")
+    report = json.loads(result.stdout)
+    assert result.returncode == 1
+    assert report["errors"] == sum(one["severity"] == "error" for one in report["findings"]) == 1
+    assert report["findings"][0]["check"] == "database"
+    assert set(report["findings"][0]) == {"severity", "check", "what", "where", "why", "fix"}
+    assert not {PASSWORD, SECRET} & set((result.stdout + result.stderr).replace('"', " ").split())
+    assert PASSWORD not in result.stdout + result.stderr
+
+
+def test_report_is_one_line_for_each_finding(service: Path) -> None:
+    lines = manage(service).stdout.splitlines()
+    assert lines[-1].startswith("1 errors, ")
+    assert all(line.startswith(("error: ", "warning: ", "note: ")) for line in lines[:-1])
+
+
+def test_missing_files_are_named_when_it_runs_in_the_image(service: Path) -> None:
+    shutil.rmtree(service / "deploy")
+    result = manage(service, "--json")
+    notes = [one for one in json.loads(result.stdout)["findings"] if one["severity"] == "note"]
+    assert "deploy/nginx/nginx.conf" in {one["where"] for one in notes}
+    assert result.stderr == ""
+
+
+def test_invalid_settings_are_a_finding(service: Path) -> None:
+    result = manage(service, "--json", SECRET_KEY="hunter2")
+    [finding] = json.loads(result.stdout)["findings"]
+    assert (result.returncode, finding["check"]) == (1, "settings")
+    assert "SECRET_KEY" in finding["what"]
+    assert "hunter2" not in result.stdout
+
+
+def test_everybody_may_be_trusted_when_systemd_holds_a_unix_socket(
+    service: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", "*")
+    has_socket = (service / "deploy/systemd/app.socket").is_file()
+    assert has_socket != ("trusted proxies" in {one.check for one in find_mistakes(service)})
