@@ -1,35 +1,44 @@
-"""The pages of the admin app, one class a table; the next hop is `rows.py` or `service.py`."""
+"""The pages of users and of their sessions."""
 
 from collections.abc import Mapping, Sequence
 from typing import cast
 from uuid import UUID
 
+from pydantic import TypeAdapter
 from sqladmin import action
 from sqladmin.filters import BooleanFilter
 from sqlalchemy.orm import InstrumentedAttribute
 from starlette.requests import Request
 from starlette.responses import RedirectResponse
+from wtforms import BooleanField, Form, StringField
+from wtforms.validators import InputRequired, Optional
 
 from app.accounts.models import Session, User
 from app.accounts.passwords import PasswordHasher
-from app.admin import repository, service
+from app.accounts.schemas import Email, FullName
+from app.admin import service
 from app.admin.formatters import link_to_user
-from app.admin.forms import ItemForm, UserForm
+from app.admin.forms import WIDE, conforms_to
 from app.admin.model_views import (
     AuditedView,
     OwnedView,
     RefusedError,
-    Rows,
     Values,
     actor_of,
     database_of,
     selected_ids,
 )
-from app.admin.models import AuditEntry
 from app.database import Model
-from app.items.models import Item
 
 _IS_DISABLED = cast("InstrumentedAttribute[bool]", User.disabled_at.is_not(None))
+
+
+class UserForm(Form):
+    email = StringField("Email", [InputRequired(), conforms_to(TypeAdapter(Email))], render_kw=WIDE)
+    full_name = StringField(
+        "Full name", [Optional(), conforms_to(TypeAdapter(FullName))], render_kw=WIDE
+    )
+    is_admin = BooleanField("Admin", render_kw={"class": "form-check-input mt-2"})
 
 
 class UserView(AuditedView, model=User):
@@ -117,28 +126,6 @@ class UserView(AuditedView, model=User):
         return RedirectResponse(url, 303)
 
 
-class ItemView(OwnedView, model=Item):
-    icon = "fa-solid fa-box"
-    can_edit = True
-    can_delete = True
-    title_column = "title"
-    owner_column = "owner_id"
-    column_list = [Item.title, Item.owner_id, Item.created_at, Item.updated_at]
-    column_labels = {
-        Item.id: "Id",
-        Item.title: "Title",
-        Item.description: "Description",
-        Item.owner_id: "Owner",
-        Item.created_at: "Created",
-        Item.updated_at: "Changed",
-    }
-    column_searchable_list = [Item.title]
-    column_formatters = {Item.owner_id: link_to_user}
-    column_formatters_detail = {Item.owner_id: link_to_user}
-    form = ItemForm
-    form_columns = [Item.title, Item.description]
-
-
 class SessionView(OwnedView, model=Session):
     icon = "fa-solid fa-key"
     can_delete = True
@@ -163,37 +150,3 @@ class SessionView(OwnedView, model=Session):
     column_searchable_list = [Session.id]
     column_formatters = {Session.user_id: link_to_user}
     column_formatters_detail = {Session.user_id: link_to_user}
-
-
-class AuditView(AuditedView, model=AuditEntry):
-    name = "Audit entry"
-    name_plural = "Audit log"
-    icon = "fa-solid fa-clock-rotate-left"
-    column_list = [
-        AuditEntry.created_at,
-        AuditEntry.actor_email,
-        AuditEntry.action,
-        AuditEntry.subject,
-        AuditEntry.client_address,
-    ]
-    column_labels = {
-        AuditEntry.id: "Id",
-        AuditEntry.created_at: "When",
-        AuditEntry.actor_id: "Id of who",
-        AuditEntry.actor_email: "Who",
-        AuditEntry.action: "What",
-        AuditEntry.subject: "Table",
-        AuditEntry.subject_id: "Row",
-        AuditEntry.client_address: "From",
-        AuditEntry.before: "Before",
-        AuditEntry.after: "After",
-        AuditEntry.request_id: "Request",
-    }
-    column_searchable_list = [AuditEntry.actor_email, AuditEntry.subject_id]
-
-    def search_query(self, stmt: Rows, term: str) -> Rows:
-        """By an email, or by the id of a row: both are whole, so both use an index."""
-        return repository.of_actor_or_subject(stmt, term.strip().lower())
-
-
-VIEWS = (UserView, ItemView, SessionView, AuditView)
