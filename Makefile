@@ -39,9 +39,10 @@ check: ## Check everything, change nothing
 	@$(IN_SERVICE) mypy .
 
 fix: ## Mend what can be mended: imports, format
-	@$(RUN) ruff check --fix .
+	@# What cannot be mended must not keep the rest from being formatted; `make check` names it.
+	@$(RUN) ruff check --fix-only --quiet .
 	@$(RUN) ruff format .
-	@$(IN_SERVICE) ruff check --fix .
+	@$(IN_SERVICE) ruff check --fix-only --quiet .
 	@$(IN_SERVICE) ruff format .
 
 bake: ## Generate a service into DEST (default: build); asks its questions in a terminal

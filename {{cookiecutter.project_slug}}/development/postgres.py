@@ -51,7 +51,7 @@ def url(project: Path = PROJECT) -> str:
     try:
         line = (project / ".local/database.env").read_text("utf-8")
     except OSError as error:
-        sentence = "There is no database yet: `manage database start` makes one."
+        sentence = "There is no database yet: `.venv/bin/manage database start` makes one."
         raise PostgresError(sentence) from error
     return line.strip().removeprefix("DATABASE_URL=")
 

@@ -74,7 +74,7 @@ def check_revision(root: Path, server: Server) -> list[Finding]:
             f"The database is at revision {at}, the code at {newest}.",
             "migrations/versions",
             "Queries fail on tables and columns that are not there.",
-            "Run manage migrate.",
+            "Run `make migrate`, or `manage migrate` in a container.",
         )
     ]
 

@@ -89,7 +89,8 @@ def _with(new: SigningKey, ring: Ring, stage: bool) -> Ring:
 
 def _promoted(ring: Ring) -> Ring:
     if len(ring) == 1:
-        raise click.ClickException("There is no second key: run `manage keys rotate --stage`.")
+        sentence = f"There is no second key: run `{sys.argv[0]} keys rotate --stage`."
+        raise click.ClickException(sentence)
     return (ring[1], ring[0], *ring[2:])
 
 

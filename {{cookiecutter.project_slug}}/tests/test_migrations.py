@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,11 +13,16 @@ import pytest
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import NullPool, make_url, text
+from sqlalchemy import Column, Integer, NullPool, String, Table, make_url, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from app.models import Model
 from app.settings import Settings
 from tests.conftest import execute
+
+ROOT = Path(__file__).parent.parent
+BIN = Path(sys.executable).parent
+MANAGE = str(BIN / "manage")
 
 
 @pytest.fixture
@@ -68,7 +74,7 @@ def test_migrations_block_nobody_for_long(alembic_config: Config, tmp_path: Path
     with (tmp_path / "migrations.sql").open("w") as file:
         config = Config(alembic_config.config_file_name, output_buffer=file)
         command.upgrade(config, "head", sql=True)
-    linter = [Path(sys.executable).with_name("squawk"), tmp_path / "migrations.sql"]
+    linter = [BIN / "squawk", tmp_path / "migrations.sql"]
     checked = subprocess.run(linter, capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stdout
 
@@ -76,9 +82,7 @@ def test_migrations_block_nobody_for_long(alembic_config: Config, tmp_path: Path
 async def manage(url: str, settings: Settings, *arguments: str) -> asyncio.subprocess.Process:
     secret = settings.secret_key.get_secret_value()
     return await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-c",
-        "from manage.cli import main; main()",
+        MANAGE,
         *arguments,
         env=os.environ | {"DATABASE_URL": url, "SECRET_KEY": secret},
         stdout=asyncio.subprocess.PIPE,
@@ -92,7 +96,7 @@ async def test_check_fails_when_a_migration_is_missing(
     before = await manage(empty_database, settings, "migrate", "--check")
     said, _ = await before.communicate()
     assert before.returncode == 1
-    assert said.decode().endswith("not at the newest revision: run `manage migrate`.\n")
+    assert said.decode().endswith(f"not at the newest revision: run `{MANAGE} migrate`.\n")
     await asyncio.to_thread(command.upgrade, config, "head")
     after = await manage(empty_database, settings, "migrate", "--check")
     await after.communicate()
@@ -114,3 +118,25 @@ async def test_migration_tries_again_when_a_table_is_in_use(
             assert line, "it ended instead"
     await process.communicate()
     assert process.returncode == 0
+
+
+def test_new_migration_passes_the_checks_when_it_is_fixed(config: Config, tmp_path: Path) -> None:
+    command.upgrade(config, "head")
+    comment = Column("comment", String(200), server_default="a default that makes a long line")
+    table = Table("parcel", Model.metadata, Column("id", Integer, primary_key=True), comment)
+    shutil.copytree(ROOT / "migrations", tmp_path / "migrations")
+    config.set_main_option("script_location", str(tmp_path / "migrations"))
+    try:
+        command.revision(config, "parcels", autogenerate=True)
+    finally:
+        Model.metadata.remove(table)
+    [made] = (tmp_path / "migrations" / "versions").glob("*_parcels.py")
+    assert run_ruff("check", made) == 1
+    # What `make fix` runs, then what `make check` runs.
+    for arguments in (["check", "--fix-only"], ["format"], ["check"], ["format", "--check"]):
+        assert run_ruff(*arguments, made) == 0
+
+
+def run_ruff(*arguments: str | Path) -> int:
+    own_rules = ["--config", ROOT / "pyproject.toml"]
+    return subprocess.run([BIN / "ruff", *arguments, *own_rules], check=False).returncode

@@ -94,7 +94,8 @@ def test_server_behind_pgbouncer_needs_the_timeouts_and_no_room_for_every_client
 
 def test_database_is_behind_when_it_has_no_revision() -> None:
     [finding] = check_revision(ROOT, GOOD)
-    assert (finding.severity, finding.fix) == (Severity.ERROR, "Run manage migrate.")
+    assert finding.severity == Severity.ERROR
+    assert "make migrate" in finding.fix
 
 
 def test_plan_over_the_budget_is_caught(server_settings: AllSettings) -> None:
