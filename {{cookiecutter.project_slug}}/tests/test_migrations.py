@@ -138,5 +138,5 @@ def test_new_migration_passes_the_checks_when_it_is_fixed(config: Config, tmp_pa
 
 
 def run_ruff(*arguments: str | Path) -> int:
-    own_rules = ["--config", ROOT / "pyproject.toml"]
-    return subprocess.run([BIN / "ruff", *arguments, *own_rules], check=False).returncode
+    command = [BIN / "ruff", *arguments, "--config", ROOT / "pyproject.toml"]
+    return subprocess.run(command, check=False).returncode
