@@ -1,6 +1,6 @@
 """Hands the settings to gunicorn, which finds this file without -c.
 
-The numbers and their reasons are in `server/settings.py`. Next hop: `server.worker`.
+The numbers and their reasons are in `server/settings.py`.
 """
 
 import logging
@@ -17,11 +17,9 @@ from server.handover import (  # noqa: F401 (gunicorn's hooks)
 )
 from server.logs import logging_config
 from server.machine import read_machine
-from server.settings import ServerSettings
 from server.worker import Worker
 
-settings = ServerSettings.reload(earlier=getattr(Worker, "settings", None))
-Worker.settings = settings
+settings = Worker.configure()
 plan = plan_capacity(settings, read_machine(), settings.web_concurrency)
 
 wsgi_app = "app.main:create_app()"

@@ -9,7 +9,7 @@ from itertools import product
 
 from doctor.finding import Finding, Severity
 from doctor.settings import AllSettings
-from server.settings import uvicorn_options
+from server.uvicorn_options import read_uvicorn_options
 from server.worker import SHUTDOWN_MARGIN_SECONDS
 
 
@@ -123,7 +123,7 @@ def setting_values(settings: AllSettings) -> dict[str, list[Value]]:
         if timeout.setting.lower() in AllSettings.model_fields
     }
     ping = TIMEOUTS["websocket_ping"].setting
-    seconds = float(str(uvicorn_options()["ws_ping_interval"]))
+    seconds = float(str(read_uvicorn_options()["ws_ping_interval"]))
     return {**from_settings, "websocket_ping": [Value(seconds, ping)]}
 
 

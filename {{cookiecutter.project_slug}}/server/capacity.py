@@ -8,17 +8,18 @@ from dataclasses import dataclass
 from server.machine import Machine
 from server.settings import ServerSettings
 
-# On two cores two workers answered 0.148, three 0.130 and four 0.124 of the reference: one per
-# core. A part of a core is left to password hashes, which have threads of their own.
-# But two from one core on: the second costs up to 15 % throughput there, and without it a crash
-# or a stalled loop is an outage.
+# One worker per core: on two cores two workers reached 0.148 of the throughput of a reference
+# server, three 0.130 and four 0.124. A part of a core is left to password hashes in threads.
+# At least two, even on one core, where the second costs up to 15 % of the throughput: without it
+# a crash or a stalled event loop is an outage.
 WORKERS_MIN = 2
-# p99 at 64 connections: 192 ms with 1, 240 with 2, 822 with 5, 1.9 s with 20 (local database);
-# one across a network wants more than 2. Default of SQLAlchemy: 5, and 10 of overflow.
+# A local database was slower with more connections per worker; p99 at 64 clients: 192 ms with 1,
+# 240 with 2, 822 with 5, 1.9 s with 20. A database across a network needs more than 2.
+# Default of SQLAlchemy: 5, and 10 of overflow.
 POOL_SIZE_MAX = 5
 # While gunicorn reloads or replicas are replaced, the old workers are still there.
 GENERATIONS = 2
-# Measured: 36 MiB of its own (PSS).
+# gunicorn's master: 36 MiB of its own were measured (PSS).
 MASTER_MEMORY_MIB = 50
 
 
@@ -41,7 +42,7 @@ class Plan:
 def plan_capacity(
     settings: ServerSettings, machine: Machine, web_concurrency: int | None = None
 ) -> Plan:
-    """What the operator sets wins, and is told when it is more than there is room for."""
+    """The reasons say so when the operator sets more workers than there is room for."""
     by_resource = _workers_by_resource(settings, machine)
     planned = max(1, min(allowed for allowed, _ in by_resource))
     reasons = [f"{resource} have room for {allowed}" for allowed, resource in by_resource]
@@ -65,17 +66,14 @@ def plan_pool_size(settings: ServerSettings, workers: int) -> int:
     return max(1, min(room, POOL_SIZE_MAX))
 
 
-def worker_memory_mib(settings: ServerSettings) -> int:
-    """Two generations of a warm worker, and what one of them takes at its peak."""
-    return GENERATIONS * settings.worker_memory_mib + settings.worker_peak_memory_mib
-
-
 def _workers_by_resource(settings: ServerSettings, machine: Machine) -> list[tuple[int, str]]:
     """How many workers each resource has room for, and its name."""
     limits = [_workers_by_cpu(machine)]
     if machine.memory_bytes is not None:
         mib = machine.memory_bytes // 2**20
-        room = max(0, mib - MASTER_MEMORY_MIB) // worker_memory_mib(settings)
+        # Two generations of a warm worker, and what one of them takes at its peak.
+        needed = GENERATIONS * settings.worker_memory_mib + settings.worker_peak_memory_mib
+        room = max(0, mib - MASTER_MEMORY_MIB) // needed
         limits.append((room, f"{mib} MiB of memory"))
     room = settings.database_connection_budget // (settings.replicas * GENERATIONS)
     limits.append((room, f"{settings.database_connection_budget} connections"))

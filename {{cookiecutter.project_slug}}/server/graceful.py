@@ -1,7 +1,4 @@
-"""Uvicorn's server with an orderly end: announce, stop accepting, finish, close, within a limit.
-
-Next hop: the app; `server.worker` runs it under gunicorn.
-"""
+"""Uvicorn's server with a graceful stop: announce, stop accepting, finish, close, in this order."""
 
 import asyncio
 import contextlib
@@ -20,22 +17,26 @@ from uvicorn.server import Server
 
 log = logging.getLogger(__name__)
 
-# From gunicorn's master or an operator: stop, and stop at once. From a worker that took over: go.
+# The first two are gunicorn's graceful and quick shutdown. https://gunicorn.org/signals/
 STOP = signal.SIGTERM
-STOP_AT_ONCE = (signal.SIGQUIT, signal.SIGINT)
-SUCCEEDED = signal.SIGUSR2
-SIGNALS = (STOP, *STOP_AT_ONCE, SUCCEEDED)
+QUICK_STOP = (signal.SIGQUIT, signal.SIGINT)
+# From a new worker to the old one that it replaces.
+REPLACED = signal.SIGUSR2
+SIGNALS = (STOP, *QUICK_STOP, REPLACED)
 
-# From the end of accepting to the closing of idle connections: the connection accepted last has
-# had its request by then.
+# Between the end of accepting and the closing of idle connections: time for the request on the
+# connection that was accepted last.
 LAST_REQUEST_SECONDS = 1.0
-# For cancelled requests to give back what they hold before the lifespan closes it.
+# For cancelled requests to return their connections before the lifespan closes the pool.
 CANCEL_SECONDS = 0.5
 POLL_SECONDS = 0.05
 
 
 class Drain:
-    """`leaving` ends this worker's streams; `stopping` means that no other worker takes over."""
+    """What the app is told, if its lifespan has put a Drain into its state as `drain`.
+
+    `leaving`: this worker stops, so end its streams. `stopping`: no other worker takes over.
+    """
 
     def __init__(self) -> None:
         self.leaving = asyncio.Event()
@@ -48,7 +49,7 @@ class Drain:
 
 @dataclass(frozen=True)
 class DrainLimits:
-    """The first seconds of `total_seconds` are the lame duck's."""
+    """In the first seconds of `total_seconds` a lame duck serves the connections it still has."""
 
     total_seconds: float
     lame_duck_seconds: float
@@ -60,20 +61,20 @@ class GracefulServer(Server):
         config: Config,
         limits: DrainLimits,
         *,
-        beat: Callable[[], None],
+        heartbeat: Callable[[], None],
         on_ready: Callable[[], None],
-        on_enough: Callable[[], None],
+        on_max_requests: Callable[[], None],
     ) -> None:
         super().__init__(config)
-        # Uvicorn would leave at once, before anybody takes over.
-        self._enough_requests, config.limit_max_requests = config.limit_max_requests, None
+        # Uvicorn would stop at this number of requests, before a successor serves.
+        self._max_requests, config.limit_max_requests = config.limit_max_requests, None
         self._limits = limits
-        self._beat = beat
+        self._heartbeat = heartbeat
         self._on_ready = on_ready
-        self._on_enough = on_enough
+        self._on_max_requests = on_max_requests
         self._master_pid = os.getppid()
-        self._stopping = False
-        self._at_once = False
+        self._service_stops = False
+        self._is_quick = False
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -88,62 +89,60 @@ class GracefulServer(Server):
                 signal.signal(number, signal.SIG_IGN)  # the master repeats itself while we exit
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        self._at_once = self._at_once or sig in STOP_AT_ONCE
-        self._stopping = self._stopping or sig != SUCCEEDED
+        self._is_quick = self._is_quick or sig in QUICK_STOP
+        self._service_stops = self._service_stops or sig != REPLACED
         self.should_exit = True
         if not self.started:
-            # Nobody is connected: do not wait for the lifespan, nor call its end an error.
+            # Nobody is connected: do not wait for the startup, nor log its end as an error.
             logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
             sys.exit(0)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        if self.config.access_log:
-            _let_access_lines_through()
-        self._beat()
+        self._heartbeat()
         self._on_ready()
 
     async def on_tick(self, counter: int) -> bool:
-        # Ten ticks are a second. Uvicorn would beat every timeout / 2 and by the wall clock, so
-        # that a stall is tolerated for 14 to 30 s, and not at all when the clock is set back.
+        # Ten ticks are a second. Uvicorn's own heartbeat comes every timeout / 2 by the time of
+        # day: a stall would last 14 to 30 s, and a clock that is set back would kill workers.
         if counter % 10 == 0:
-            self._beat()
+            self._heartbeat()
         self._count_requests()
         if os.getppid() != self._master_pid:
             log.error("The gunicorn master is gone")
-            self._stopping = self.should_exit = True
+            self._service_stops = self.should_exit = True
         return await super().on_tick(counter)
 
     def _count_requests(self) -> None:
-        enough = self._enough_requests
-        if enough is not None and self.server_state.total_requests >= enough:
-            log.info("%d requests are enough: a successor is asked for", enough)
-            self._enough_requests = None
-            self._on_enough()
+        limit = self._max_requests
+        if limit is not None and self.server_state.total_requests >= limit:
+            log.info("max_requests (%d) is reached: a successor is asked for", limit)
+            self._max_requests = None
+            self._on_max_requests()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         began = time.monotonic()
-        beating = asyncio.create_task(self._keep_beating())
+        heartbeats = asyncio.create_task(self._send_heartbeats())
         try:
             self._announce()
             await self._serve_as_lame_duck(began + self._limits.lame_duck_seconds)
             await self._finish(began + self._limits.total_seconds)
             await self.lifespan.shutdown()
         finally:
-            beating.cancel()
+            heartbeats.cancel()
 
-    async def _keep_beating(self) -> None:
-        # Bounded: a lifespan that never ends is killed like a stalled loop.
+    async def _send_heartbeats(self) -> None:
+        # Not for ever: gunicorn is to kill a worker whose lifespan does not end.
         for _ in range(int(self._limits.total_seconds) + 2):
-            self._beat()
+            self._heartbeat()
             await asyncio.sleep(1)
 
     def _announce(self) -> None:
         log.info("Leaving with %d connections", len(self.server_state.connections))
         drain: Drain | None = self.lifespan.state.get("drain")
         if drain is not None:
-            drain.begin(stopping=self._stopping)
-        # nginx does not put a connection with this answer back into its pool.
+            drain.begin(stopping=self._service_stops)
+        # With this header nginx does not use the connection again.
         closing = [*self.server_state.default_headers, (b"connection", b"close")]
         self.server_state.default_headers = closing
         for connection in list(self.server_state.connections):
@@ -153,10 +152,10 @@ class GracefulServer(Server):
                 connection.cycle.default_headers = closing
 
     async def _serve_as_lame_duck(self, until: float) -> None:
-        """Serves the connections it has until nginx, whose patience is shorter, closed them."""
-        while self.server_state.connections and time.monotonic() < until and not self._at_once:
-            # Others accept unless the whole service stops; then probes must see the 503 first.
-            if not self._stopping or time.monotonic() > until - LAST_REQUEST_SECONDS:
+        """Serve the connections there are; nginx closes them first, as soon as they are idle."""
+        while self.server_state.connections and time.monotonic() < until and not self._is_quick:
+            # When the whole service stops, accept a little longer: probes are to see the 503.
+            if not self._service_stops or time.monotonic() > until - LAST_REQUEST_SECONDS:
                 self._stop_accepting()
             await asyncio.sleep(POLL_SECONDS)
         self._stop_accepting()
@@ -171,7 +170,7 @@ class GracefulServer(Server):
             if not connection.transport.is_closing():
                 connection.shutdown()
         while (state.connections or state.tasks) and time.monotonic() < until:
-            if self._at_once:
+            if self._is_quick:
                 break
             await asyncio.sleep(POLL_SECONDS)
         if state.tasks:
@@ -182,10 +181,3 @@ class GracefulServer(Server):
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks, timeout=CANCEL_SECONDS)
-
-
-def _let_access_lines_through() -> None:
-    # logs.py silences them, because the middleware writes a better line.
-    access = logging.getLogger("uvicorn.access")
-    access.setLevel(logging.INFO)
-    access.propagate = True

@@ -1,8 +1,21 @@
-"""Gunicorn's hooks for reloads and recyclings in which no worker leaves before another serves.
+"""Gunicorn's hooks, in the master: on a reload no old worker stops before a new one serves.
 
-Gunicorn itself terminates the old workers as soon as the new ones are forked, and lets a worker
-that has answered `max_requests` leave before. These hooks raise the number of workers meanwhile;
-the next hop is `server.worker`, where every new worker dismisses those it succeeds.
+Gunicorn alone stops the old workers as soon as the new ones are forked. A reload goes like this:
+
+    operator    -> master       SIGHUP: gunicorn reads gunicorn.conf.py again
+    master         on_reload    marks all workers as old and raises num_workers by their number,
+                                so that gunicorn forks new ones and stops none
+    master         pre_fork     tells each new worker which old ones it replaces, then forks it
+    new worker                  waits until workers of an earlier reload are gone, loads the app,
+                                runs its lifespan, listens
+    new worker  -> master       first heartbeat: it serves
+    new worker  -> old workers  SIGUSR2: you are replaced
+    old worker                  stops accepting, finishes its requests, exits
+    master         child_exit   lowers num_workers by one
+
+A new worker that fails exits with 1 and gunicorn forks the next one, with the same old ones to
+replace. Recycling is the same for one worker: at SERVER_MAX_REQUESTS it sets a shared byte and
+sends SIGTTIN to the master, and `nworkers_changed` marks it as old.
 """
 
 import math
@@ -16,57 +29,48 @@ from server.worker import Worker
 def on_reload(server: Arbiter) -> None:
     """Before the new workers are forked; gunicorn has just set num_workers from the settings."""
     for pid, worker in _workers(server).items():
-        if not worker.has_served():
+        if not worker.is_serving():
             server.kill_worker(pid, signal.SIGTERM)  # started by a reload that this one replaces
-        worker.superseded = True
-        # Gunicorn would wait for workers older than the reload, for up to graceful_timeout and
-        # deaf to signals. Of the same age, they still count as older: they come first.
+        worker.is_old = True
+        # Gunicorn would block, deaf to signals, for up to graceful_timeout until all workers with a
+        # lower age than the new ones are gone. Of the same age, the old still come first in the
+        # list from which it stops workers that are too many.
         worker.age = server.worker_age + 1
     server.num_workers += len(server.WORKERS)
 
 
 def nworkers_changed(server: Arbiter, number: int, former: int | None) -> None:
-    """TTIN comes from an operator, or from a worker that has had enough requests."""
+    """SIGTTIN from a worker at its SERVER_MAX_REQUESTS, or from an operator who wants one more."""
     workers = _workers(server).values()
-    unheard = [worker for worker in workers if worker.has_enough() and not worker.is_heard]
-    if former is None or number != former + 1 or not unheard:
+    recycling = [one for one in workers if one.has_asked_for_successor() and not one.is_answered]
+    if former is None or number != former + 1 or not recycling:
         return
-    for worker in unheard:
-        worker.is_heard = True
-    # Signals at the same moment come as one, and who is being reloaded has a successor already.
-    leaving = [worker for worker in unheard if not worker.superseded]
-    for worker in leaving:
-        worker.superseded = True
-    server.num_workers = former + len(leaving)
+    for worker in recycling:
+        worker.is_answered = True
+    # Several signals at the same moment arrive as one. An old worker has a successor already.
+    newly_old = [worker for worker in recycling if not worker.is_old]
+    for worker in newly_old:
+        worker.is_old = True
+    server.num_workers = former + len(newly_old)
 
 
 def pre_fork(server: Arbiter, worker: Worker) -> None:
-    """Shares the superseded workers among those still to be forked."""
-    siblings = _workers(server)
-    dismissed = _dismissed(siblings)
-    free = sorted(_superseded(siblings) - _claimed(siblings) - dismissed)
-    to_fork = max(1, server.num_workers - len(siblings))
-    worker.predecessors = free[: math.ceil(len(free) / to_fork)]
-    worker.waits_for = dismissed if free else set()
+    """Divides the old workers among the new ones that are still to be forked."""
+    workers = _workers(server)
+    old = {pid for pid, one in workers.items() if one.is_old and one.is_serving()}
+    taken = {pid for one in workers.values() if not one.is_old for pid in one.replaces}
+    stopping = workers.keys() & {
+        pid for one in workers.values() if one.is_serving() for pid in one.replaces
+    }
+    free = sorted(old - taken - stopping)
+    to_fork = max(1, server.num_workers - len(workers))
+    worker.replaces = free[: math.ceil(len(free) / to_fork)]
+    worker.starts_after = stopping if free else set()
 
 
 def child_exit(server: Arbiter, worker: Worker) -> None:
-    if worker.superseded:
+    if worker.is_old:
         server.num_workers -= 1
-
-
-def _superseded(workers: dict[int, Worker]) -> set[int]:
-    return {pid for pid, worker in workers.items() if worker.superseded and worker.has_served()}
-
-
-def _claimed(workers: dict[int, Worker]) -> set[int]:
-    heirs = [worker for worker in workers.values() if not worker.superseded]
-    return {pid for heir in heirs for pid in heir.predecessors}
-
-
-def _dismissed(workers: dict[int, Worker]) -> set[int]:
-    ready = [worker for worker in workers.values() if worker.has_served()]
-    return {pid for worker in ready for pid in worker.predecessors} & workers.keys()
 
 
 def _workers(server: Arbiter) -> dict[int, Worker]:

@@ -1,7 +1,4 @@
-"""What this process may use of the machine: CPU quota, cores and memory.
-
-The next hop is `capacity.py`, which plans with it.
-"""
+"""What this process may use of the machine: CPU quota, cores and memory."""
 
 import os
 from collections.abc import Iterator

@@ -1,56 +1,13 @@
 """Settings of the server, each number with its reason; gunicorn.conf.py hands them to gunicorn."""
 
-import logging
-import os
 from pathlib import Path
 from typing import Literal, Self
 
-import click
-from dotenv import dotenv_values
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
-from uvicorn.main import main as uvicorn_command
-
-log = logging.getLogger(__name__)
 
 # Where Docker and Kubernetes mount secrets: one file a setting, named like it.
 SECRETS_DIR = Path("/run/secrets")
-
-# Where this service differs from Uvicorn's defaults. A variable UVICORN_* wins over each of them.
-UVICORN_DEFAULTS: dict[str, object] = {
-    # "auto" would take a broken lifespan for a missing one. Default: auto.
-    "lifespan": "on",
-    # nginx writes its own. Default: on.
-    "server_header": False,
-    # The middleware writes a line with duration, route and request id. Default: on.
-    "access_log": False,
-    # As large as the largest body. Default: 16 MiB.
-    "ws_max_size": 1_048_576,
-}
-# Options that reach Uvicorn as they are; the others are gunicorn's or have no effect behind it.
-UVICORN_OPTIONS = (
-    "loop", "http", "h11_max_incomplete_event_size", "lifespan", "interface", "reset_contextvars",
-    "ws", "ws_max_size", "ws_max_queue", "ws_ping_interval", "ws_ping_timeout",
-    "ws_per_message_deflate", "access_log", "proxy_headers", "server_header", "date_header",
-    "limit_concurrency", "ssl_keyfile", "ssl_certfile", "ssl_keyfile_password", "ssl_version",
-    "ssl_cert_reqs", "ssl_ca_certs", "ssl_ciphers",
-)  # fmt: skip
-# The setting to use instead of an option that gunicorn decides.
-GUNICORN_SETTINGS = {
-    "host": "APP_HOST",
-    "port": "APP_PORT",
-    "workers": "WEB_CONCURRENCY",
-    "backlog": "SERVER_BACKLOG",
-    "forwarded_allow_ips": "FORWARDED_ALLOW_IPS",
-    "limit_max_requests": "SERVER_MAX_REQUESTS",
-    "limit_max_requests_jitter": "SERVER_MAX_REQUESTS_JITTER",
-    "timeout_keep_alive": "SERVER_KEEPALIVE_SECONDS",
-    "timeout_graceful_shutdown": "SERVER_GRACEFUL_TIMEOUT_SECONDS",
-    "timeout_worker_healthcheck": "SERVER_TIMEOUT_SECONDS",
-    "root_path": "ROOT_PATH",
-    "log_level": "LOG_LEVEL",
-    "log_config": "LOG_FORMAT",
-}
 
 
 class EnvironmentSettings(BaseSettings):
@@ -103,9 +60,6 @@ class ServerSettings(LogSettings):
     # What one worker takes for moments on top of it: two password hashes of 64 MiB.
     worker_peak_memory_mib: int = Field(default=128, ge=0)
 
-    # How long a load balancer in front of nginx waits, and keeps idle connections: only read by
-    # `manage doctor`. 60 is what most have, AWS and nginx among them.
-    load_balancer_timeout_seconds: float = Field(default=60, gt=0)
     # Connections the kernel holds while all workers are busy or being replaced; cut to
     # net.core.somaxconn (4096 since Linux 5.4). Default of both: 2048.
     server_backlog: int = Field(default=2048, ge=64)
@@ -134,47 +88,6 @@ class ServerSettings(LogSettings):
         if self.server_max_requests_jitter is None:
             return self.server_max_requests // 10
         return self.server_max_requests_jitter
-
-    @classmethod
-    def reload(cls, earlier: Self | None) -> Self:
-        """The earlier ones when the new are not valid: a typing error must not end the master."""
-        try:
-            settings = cls.load()
-            uvicorn_options()
-        except SystemExit as error:
-            if earlier is None:
-                raise
-            log.error("%s\nThe master keeps the settings it has.", error)
-            return earlier
-        return settings
-
-
-def uvicorn_options() -> dict[str, object]:
-    """Uvicorn's own variables (UVICORN_LOOP, …), read and checked by its own command line.
-
-    https://uvicorn.dev/settings/ lists them. Raises SystemExit with one sentence.
-    """
-    given = _uvicorn_variables()
-    for name in given:
-        if name not in UVICORN_OPTIONS:
-            advice = f": set {GUNICORN_SETTINGS[name]}" if name in GUNICORN_SETTINGS else ""
-            raise SystemExit(f"UVICORN_{name.upper()} has no effect behind gunicorn{advice}.")
-    try:
-        context = uvicorn_command.make_context(
-            "uvicorn", ["app"], default_map={**UVICORN_DEFAULTS, **given}
-        )
-    except click.UsageError as error:
-        raise SystemExit(f"A variable UVICORN_* is not valid: {error.format_message()}") from error
-    return {name: context.params[name] for name in UVICORN_OPTIONS}
-
-
-def _uvicorn_variables() -> dict[str, str]:
-    variables = {**dotenv_values(".env"), **os.environ}
-    return {
-        name.removeprefix("UVICORN_").lower(): value
-        for name, value in variables.items()
-        if name.startswith("UVICORN_") and value
-    }
 
 
 def describe(error: ValidationError) -> str:

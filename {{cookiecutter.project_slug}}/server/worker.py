@@ -1,6 +1,6 @@
-"""The gunicorn worker: boots without endangering the others, leaves without losing a request.
+"""The gunicorn worker: starts without endangering the others, stops without losing a request.
 
-Next hop: `server.graceful`, which serves the app.
+The master makes the object and forks; `server.graceful` then serves the app in the new process.
 """
 
 import asyncio
@@ -20,8 +20,11 @@ from gunicorn.arbiter import Arbiter
 from gunicorn.sock import BaseSocket
 from uvicorn_worker import UvicornWorker
 
-from server.graceful import SIGNALS, SUCCEEDED, DrainLimits, GracefulServer
-from server.settings import ServerSettings, uvicorn_options
+from server.graceful import REPLACED, SIGNALS, DrainLimits, GracefulServer
+from server.settings import ServerSettings
+from server.uvicorn_options import read_uvicorn_options
+
+log = logging.getLogger(__name__)
 
 # Kept back from graceful_timeout for lifespan shutdown and exit hooks; then gunicorn kills.
 SHUTDOWN_MARGIN_SECONDS = 2
@@ -34,42 +37,62 @@ TASK_FRAMES_MAX = 20
 
 
 class Worker(UvicornWorker):
-    # Set by gunicorn.conf.py, in the master; a reload sets it again.
+    # Set in the master by `configure`; each worker has a copy from its fork.
     settings: ClassVar[ServerSettings]
 
-    def __init__(self, *args: object, **kwargs: object) -> None:
-        self.CONFIG_KWARGS = {**uvicorn_options(), "callback_notify": None}
-        super().__init__(*args, **kwargs)
-        # The parent copies gunicorn's handlers, of which there are none: logs.py has them.
-        logging.getLogger("uvicorn.error").propagate = True
-        self.superseded = False
-        self.is_heard = False
-        self.predecessors: list[int] = []
-        self.waits_for: set[int] = set()
-        # A byte that the worker writes and the master, which forks it, can read.
-        self._has_enough = mmap.mmap(-1, 1)
+    @classmethod
+    def configure(cls) -> ServerSettings:
+        """Read the settings; a mistake found by a reload must not end a master that serves."""
+        try:
+            settings, uvicorn_options = ServerSettings.load(), read_uvicorn_options()
+        except SystemExit as error:
+            if not hasattr(cls, "settings"):
+                raise
+            log.error("%s\nThe master keeps the settings it has.", error)
+            return cls.settings
+        cls.settings = settings
+        # The parent's name for Uvicorn's options. The heartbeat is GracefulServer's.
+        cls.CONFIG_KWARGS = {**uvicorn_options, "callback_notify": None}
+        return settings
 
-    def has_served(self) -> bool:
-        """The heartbeat file has the time of its making, then seconds since the machine started."""
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        super().__init__(*args, **kwargs)
+        # The parent gives them gunicorn's handlers instead, but logs.py has put ours at the root.
+        for name in ("uvicorn.error", "uvicorn.access"):
+            logging.getLogger(name).propagate = True
+
+        # Only the master sets and reads these (server/handover.py).
+        self.is_old = False
+        self.is_answered = False  # its request for a successor
+
+        # The master sets these before the fork, the worker reads its copy: process ids.
+        self.replaces: list[int] = []
+        self.starts_after: set[int] = set()
+
+        # Shared memory: the worker writes this byte, the master reads it.
+        self._asks_for_successor = mmap.mmap(-1, 1)
+
+    def has_asked_for_successor(self) -> bool:
+        """In the master: this worker is at its SERVER_MAX_REQUESTS-th request."""
+        return self._asks_for_successor[0] == 1
+
+    def is_serving(self) -> bool:
+        """In the master: there was a heartbeat, the worker's change of time of a shared file.
+
+        The file begins with the time of day, a heartbeat sets seconds since the machine started.
+        """
         return bool(self.tmp.last_update() <= time.monotonic())
 
-    def has_enough(self) -> bool:
-        """True from its SERVER_MAX_REQUESTS-th request on."""
-        return self._has_enough[0] == 1
-
     def load_wsgi(self) -> None:
-        self._await_earlier_reload()
+        self._wait_for_earlier_reload()
         if not self.cfg.preload_app:
             _forget_modules_of_the_master()
         try:
             super().load_wsgi()
         except (Exception, SystemExit) as error:
-            if self._is_first():
-                raise
-            self.log.error(
-                "The app cannot be loaded: %s", error, exc_info=isinstance(error, Exception)
-            )
-            self._retry_later()
+            with_traceback = isinstance(error, Exception)
+            self.log.error("The app cannot be loaded: %s", error, exc_info=with_traceback)
+            self._fail_to_start()
 
     async def _serve(self) -> None:
         self.config.app = self.wsgi
@@ -78,9 +101,9 @@ class Worker(UvicornWorker):
         server = GracefulServer(
             self.config,
             limits,
-            beat=self.notify,
-            on_ready=self._dismiss_predecessors,
-            on_enough=self._ask_for_successor,
+            heartbeat=self.notify,
+            on_ready=self._stop_old_workers,
+            on_max_requests=self._ask_for_successor,
         )
         dump_stacks_on_abort(asyncio.get_running_loop(), then=self._abort)
         try:
@@ -88,13 +111,13 @@ class Worker(UvicornWorker):
             await server.serve(sockets=[listener.sock for listener in listeners])
         except SystemExit:
             if not server.should_exit:
-                self._give_up_boot()
+                self._fail_to_start()
             sys.exit(0)
 
-    def _await_earlier_reload(self) -> None:
-        # Two generations at a time, for the sake of memory and of connections to the database.
+    def _wait_for_earlier_reload(self) -> None:
+        # Memory and connections to the database are planned for two generations, not for three.
         until = time.monotonic() + self.cfg.graceful_timeout
-        while any(map(_lives, self.waits_for)) and time.monotonic() < until:
+        while any(map(_is_alive, self.starts_after)) and time.monotonic() < until:
             time.sleep(POLL_SECONDS)
 
     def _abort(self) -> NoReturn:
@@ -102,27 +125,21 @@ class Worker(UvicornWorker):
         # Gunicorn raises SystemExit here, which uvicorn takes for an error of the request.
         os._exit(1)
 
-    def _dismiss_predecessors(self) -> None:
-        for pid in self.predecessors:
+    def _stop_old_workers(self) -> None:
+        for pid in self.replaces:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, SUCCEEDED)
+                os.kill(pid, REPLACED)
 
     def _ask_for_successor(self) -> None:
-        self._has_enough[0] = 1
+        self._asks_for_successor[0] = 1
         os.kill(self.ppid, signal.SIGTTIN)
 
-    def _is_first(self) -> bool:
-        # Only the first worker's failure may stop the whole service, and it does when gunicorn
-        # sees this exit code: right for a service that starts, an outage for one that runs. The
-        # code from two workers at once ends the master with a traceback.
-        return bool(self.age == 1)
-
-    def _give_up_boot(self) -> NoReturn:
-        if self._is_first():
+    def _fail_to_start(self) -> NoReturn:
+        # This exit code makes gunicorn stop the whole service. That is right while it starts and an
+        # outage later, so only the first worker of a master uses it. From two workers at once it
+        # would end the master with a traceback.
+        if self.age == 1:
             sys.exit(Arbiter.WORKER_BOOT_ERROR)
-        self._retry_later()
-
-    def _retry_later(self) -> NoReturn:
         self.log.error("This worker cannot start; the next try is in %d s.", BOOT_RETRY_SECONDS)
         for number in SIGNALS:
             signal.signal(number, signal.SIG_DFL)
@@ -130,7 +147,7 @@ class Worker(UvicornWorker):
         sys.exit(1)
 
 
-def _lives(pid: int) -> bool:
+def _is_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -139,8 +156,8 @@ def _lives(pid: int) -> bool:
 
 
 def _forget_modules_of_the_master() -> None:
-    # gunicorn.conf.py has imported settings and logs in the master, and a fork inherits them:
-    # after a reload, new code would meet old settings. This class itself stays the master's.
+    # The master has imported `server` for gunicorn.conf.py, and a fork inherits it: after a
+    # deployment and a reload the app's new code would import the old modules. This class stays.
     for name in list(sys.modules):
         if name.startswith("server."):
             del sys.modules[name]

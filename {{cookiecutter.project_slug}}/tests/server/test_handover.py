@@ -1,4 +1,4 @@
-"""Who dismisses whom when gunicorn reloads or recycles."""
+"""Which new worker replaces which old ones when gunicorn reloads or recycles."""
 
 import signal
 from dataclasses import dataclass, field
@@ -18,17 +18,17 @@ class ForkedWorker(Worker):
 
     def __init__(self, *, ready: bool) -> None:
         self.ready = ready
-        self.enough = False
-        self.is_heard = False
-        self.superseded = False
-        self.predecessors = []
-        self.waits_for = set()
+        self.asks = False
+        self.is_answered = False
+        self.is_old = False
+        self.replaces = []
+        self.starts_after = set()
 
-    def has_served(self) -> bool:
+    def is_serving(self) -> bool:
         return self.ready
 
-    def has_enough(self) -> bool:
-        return self.enough
+    def has_asked_for_successor(self) -> bool:
+        return self.asks
 
 
 @dataclass
@@ -67,8 +67,8 @@ def master() -> Master:
     return master
 
 
-def test_nobody_is_dismissed_when_workers_just_start(master: Master) -> None:
-    assert [worker.predecessors for worker in master.WORKERS.values()] == [[], []]
+def test_nobody_is_replaced_when_workers_just_start(master: Master) -> None:
+    assert [worker.replaces for worker in master.WORKERS.values()] == [[], []]
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_old_workers_are_shared_among_the_new_when_reloading(
     master: Master, workers: int, expected: list[list[int]]
 ) -> None:
     master.reload(workers)
-    assert [master.fork(3 + place).predecessors for place in range(workers)] == expected
+    assert [master.fork(3 + place).replaces for place in range(workers)] == expected
 
 
 def test_gunicorn_neither_kills_nor_adds_when_the_old_have_left(master: Master) -> None:
@@ -91,12 +91,12 @@ def test_gunicorn_neither_kills_nor_adds_when_the_old_have_left(master: Master) 
     assert master.num_workers == len(master.WORKERS) == 2
 
 
-def test_next_worker_inherits_when_a_new_one_fails(master: Master) -> None:
+def test_next_worker_replaces_the_same_when_a_new_one_fails(master: Master) -> None:
     master.reload(2)
     master.fork(3, ready=False)
     master.fork(4)
     master.reap(3)
-    assert master.fork(5).predecessors == [1]
+    assert master.fork(5).replaces == [1]
 
 
 def test_worker_that_never_served_is_stopped_when_reloading_again(master: Master) -> None:
@@ -105,7 +105,7 @@ def test_worker_that_never_served_is_stopped_when_reloading_again(master: Master
     master.fork(4, ready=False)
     master.reload(2)
     assert master.killed == [(3, signal.SIGTERM), (4, signal.SIGTERM)]
-    assert [master.fork(5).predecessors, master.fork(6).predecessors] == [[1], [2]]
+    assert [master.fork(5).replaces, master.fork(6).replaces] == [[1], [2]]
 
 
 def test_third_generation_waits_when_the_first_still_drains(master: Master) -> None:
@@ -114,20 +114,20 @@ def test_third_generation_waits_when_the_first_still_drains(master: Master) -> N
     master.fork(4)
     master.reload(2)
     newest = master.fork(5)
-    assert newest.waits_for == {1, 2}
-    assert newest.predecessors == [3]
+    assert newest.starts_after == {1, 2}
+    assert newest.replaces == [3]
 
 
 def ask_for_successor(master: Master, *pids: int) -> None:
     for pid in pids:
-        cast("ForkedWorker", master.WORKERS[pid]).enough = True
+        cast("ForkedWorker", master.WORKERS[pid]).asks = True
 
 
-def test_successor_dismisses_who_asked_for_it(master: Master) -> None:
+def test_successor_replaces_who_asked_for_it(master: Master) -> None:
     ask_for_successor(master, 2)
     master.hear_ttin()
     assert master.num_workers == 3
-    assert master.fork(3).predecessors == [2]
+    assert master.fork(3).replaces == [2]
     master.reap(2)
     assert master.num_workers == len(master.WORKERS) == 2
 
@@ -136,7 +136,7 @@ def test_each_has_a_successor_when_two_asked_in_one_signal(master: Master) -> No
     ask_for_successor(master, 1, 2)
     master.hear_ttin()
     assert master.num_workers == 4
-    assert [master.fork(3).predecessors, master.fork(4).predecessors] == [[1], [2]]
+    assert [master.fork(3).replaces, master.fork(4).replaces] == [[1], [2]]
 
 
 def test_nobody_is_added_when_who_asks_is_being_reloaded(master: Master) -> None:
@@ -151,4 +151,4 @@ def test_worker_is_added_when_an_operator_asks(master: Master) -> None:
     master.hear_ttin()
     master.hear_ttin()
     assert master.num_workers == 4
-    assert [master.fork(3).predecessors, master.fork(4).predecessors] == [[1], []]
+    assert [master.fork(3).replaces, master.fork(4).replaces] == [[1], []]

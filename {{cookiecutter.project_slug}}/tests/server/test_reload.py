@@ -30,12 +30,22 @@ def test_old_worker_stays_when_the_new_release_is_broken(start: Start) -> None:
     assert gunicorn.worker_pid() == old
 
 
-def test_master_stays_when_a_reload_reads_broken_settings(start: Start) -> None:
+@pytest.mark.parametrize(
+    ("mistake", "sentence"),
+    [
+        ("SERVER_BACKLOG=many", "SERVER_BACKLOG: Input should be a valid integer"),
+        ("UVICORN_PORT=80", "UVICORN_PORT has no effect behind gunicorn"),
+    ],
+)
+def test_master_stays_when_a_reload_reads_broken_settings(
+    start: Start, mistake: str, sentence: str
+) -> None:
     gunicorn = start()
-    (gunicorn.directory / ".env").write_text("SERVER_BACKLOG=many\n")
+    old = gunicorn.worker_pid()
+    (gunicorn.directory / ".env").write_text(mistake)
     gunicorn.process.send_signal(signal.SIGHUP)
-    wait_until(lambda: "SERVER_BACKLOG: Input should be a valid integer" in gunicorn.log())
-    assert gunicorn.answers()
+    wait_until(lambda: sentence in gunicorn.log())
+    wait_until(lambda: gunicorn.worker_pid() != old)
 
 
 def test_service_does_not_start_when_the_first_release_is_broken(

@@ -124,6 +124,18 @@ def test_worker_lives_when_it_drains_longer_than_the_stall_limit(start: Start) -
     assert "WORKER TIMEOUT" not in gunicorn.log()
 
 
+def test_server_serves_an_app_that_is_not_ours(start: Start) -> None:
+    gunicorn = start("tests.server.bare_app:app")
+    assert gunicorn.get("/pid").text == "server"
+    assert gunicorn.stop() == 0
+
+
+def test_access_lines_of_uvicorn_are_written_when_asked_for(start: Start) -> None:
+    gunicorn = start(UVICORN_ACCESS_LOG="true")
+    gunicorn.get("/pid")
+    wait_until(lambda: '"GET /pid HTTP/1.1" 200' in gunicorn.log())
+
+
 def test_worker_leaves_when_the_master_was_killed(start: Start) -> None:
     gunicorn = start()
     gunicorn.process.kill()
