@@ -1,8 +1,15 @@
 """Programs of another Debian release, run on this machine with the libraries they come with."""
 
 import os
+import re
+import shutil
 import subprocess
+from functools import cache
 from pathlib import Path
+
+import pytest
+
+from tests.conftest import SEARCHED
 
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 CONFIGURATION = """
@@ -24,14 +31,28 @@ def unpack(suite: str, package: str, folder: Path) -> Path:
     """A package and all it depends on, with apt's checks of signatures; installs nothing."""
     for name in ("lists/partial", "cache/archives/partial", "root"):
         (folder / name).mkdir(parents=True)
-    source = f"deb [signed-by={KEYRING}] http://deb.debian.org/debian {suite} main\n"
+    source = f"deb [signed-by={KEYRING}] {archive()} {suite} main\n"
     (folder / "sources.list").write_text(source)
     (folder / "apt.conf").write_text(CONFIGURATION.format(folder=folder))
     _apt(folder, "update")
     _apt(folder, "install", "--download-only", "--no-install-recommends", "--yes", package)
-    for archive in (folder / "cache/archives").glob("*.deb"):
-        subprocess.run(["dpkg-deb", "--extract", archive, folder / "root"], check=True)
+    for file in (folder / "cache/archives").glob("*.deb"):
+        subprocess.run(["dpkg-deb", "--extract", file, folder / "root"], check=True)
     return folder / "root"
+
+
+@cache
+def archive() -> str:
+    """Where this machine gets Debian from: apt's own address, on Ubuntu that of debootstrap."""
+    listing = ("indextargets", "--format", "$(LABEL) $(REPO_URI)", "Created-By: Packages")
+    listed = subprocess.run(
+        ["apt-get", *listing], capture_output=True, text=True, check=True
+    ).stdout
+    addresses: list[str] = re.findall(r"^Debian (\S+)$", listed, re.MULTILINE)
+    if not addresses:
+        script = Path(shutil.which("debootstrap", path=SEARCHED) or pytest.skip("no debootstrap"))
+        addresses = re.findall(r'^DEF_MIRROR="(.+)"$', script.read_text(), re.MULTILINE)
+    return addresses[0]
 
 
 def program(root: Path, name: str) -> tuple[str, ...]:

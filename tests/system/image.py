@@ -12,6 +12,8 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.system.debian import archive
+
 CA_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
 PACKAGES = "ca-certificates,python-is-python3,python3,python3-venv"
 # What an engine does: secrets as files, a read-only root, memory for /tmp, process 1.
@@ -58,7 +60,8 @@ class Buildah:
         version, _, suite = name.rpartition(":")[2].split("-")
         container = self("from", "scratch")
         root = self("mount", container)
-        command = [debootstrap, "--variant=minbase", f"--include={PACKAGES}", suite, root]
+        what = ("--variant=minbase", f"--include={PACKAGES}", suite)
+        command = [debootstrap, *what, root, archive()]
         made = subprocess.run(command, capture_output=True, text=True, check=False)
         assert made.returncode == 0, made.stdout[-2000:] + made.stderr[-2000:]
         assert os.readlink(f"{root}/usr/bin/python3") == f"python{version}"

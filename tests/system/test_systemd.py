@@ -61,11 +61,12 @@ class Machine:
     listener: socket.socket
 
     def install(self, **settings: str) -> subprocess.CompletedProcess[str]:
-        search = f"{self.root / 'bin'}:{os.environ['PATH']}:/usr/sbin"
+        environment = own_environment()
+        search = f"{self.root / 'bin'}:{environment['PATH']}:/usr/sbin"
         changes = {"PATH": search, "PREFIX": str(self.root), "SOCKET": str(self.listener.fileno())}
         return subprocess.run(
             [self.project / "deploy/systemd/install.sh"],
-            env=own_environment() | changes | settings,
+            env=environment | changes | settings,
             pass_fds=[self.listener.fileno()],
             capture_output=True,
             text=True,
@@ -153,7 +154,7 @@ def test_install_repeats_and_goes_back_when_the_new_version_is_broken(
 
     with (machine.project / "app/main.py").open("a") as file:
         file.write('\nraise RuntimeError("broken")\n')
-    broken = machine.install(READY_WITHIN_SECONDS="5")
+    broken = machine.install(READY_WITHIN_SECONDS="20")
     assert broken.returncode == 1
     assert f"{release} runs again" in broken.stderr
     assert machine.release() == release

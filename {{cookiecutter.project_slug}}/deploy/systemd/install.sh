@@ -14,7 +14,8 @@ home=$prefix/opt/$name
 settings=$prefix/etc/$name
 units=$prefix/etc/systemd/system
 socket=$prefix/run/$name.socket
-shipped=(app migrations alembic.ini gunicorn.conf.py pyproject.toml uv.lock)
+packages=(app server doctor manage)
+shipped=("${packages[@]}" migrations alembic.ini gunicorn.conf.py pyproject.toml uv.lock)
 
 say() { printf '%s\n' "$*"; }
 die() {
@@ -67,7 +68,7 @@ build_release() {
         UV_PROJECT_ENVIRONMENT=.venv UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy \
         uv sync --quiet --locked --no-dev --no-editable)
     # Installed in .venv; a second copy would win on the import path.
-    rm -rf "$release/app"
+    (cd "$release" && rm -rf "${packages[@]}")
     touch "$release/.complete"
 }
 
