@@ -11,6 +11,8 @@ IN_SERVICE = cd "$(SERVICE)" && UV_PROJECT_ENVIRONMENT="$(CACHE)/venv" RUFF_CACH
 WORKFLOWS = .github/workflows/*.yml "$(SERVICE)"/.github/workflows/*.yml
 
 DEST ?=
+TESTS ?=
+BEGAN := $(shell date +%s)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check fix bake
@@ -22,8 +24,10 @@ demo: ## Generate a service, start all of it, print addresses and a login (DEST=
 	@exec $(RUN) --no-dev python -m demo $(if $(DEST),"$(DEST)")
 
 test: ## Run all tests, with a generated service, nginx and PostgreSQL
-	@# One after another: the tests of the generated service measure time.
-	@$(RUN) pytest
+	@# Side by side, but for those that measure time or loads: each of these has the machine alone.
+	@$(RUN) pytest --numprocesses 2 --dist loadgroup -m "not alone" $(TESTS)
+	@$(RUN) pytest -m alone $(TESTS)
+	@echo "make test took $$(($$(date +%s) - $(BEGAN))) s, setup included."
 
 check: ## Check everything, change nothing
 	@"$(UV)" lock --quiet --check

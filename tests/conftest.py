@@ -46,6 +46,15 @@ def own_environment() -> dict[str, str]:
     return own | {"PATH": f"{Path(find_uv()).parent}{os.pathsep}{own['PATH']}"}
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A file shares a process and what is dear to make; slow ones go first, each for itself."""
+    for item in items:
+        if not any(item.iter_markers("xdist_group")) and not any(item.iter_markers("slow")):
+            item.add_marker(pytest.mark.xdist_group(str(item.path)))
+    items.sort(key=lambda item: not any(item.iter_markers("slow")))
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for report in terminalreporter.getreports("passed"):
         for name, figure in report.user_properties:

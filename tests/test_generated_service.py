@@ -24,7 +24,7 @@ def test_new_service_passes_its_checks(bake: Bake, deployment: str) -> None:
     run(project, "make", "check")
 
 
-@pytest.mark.slow
+@pytest.mark.alone
 def test_new_service_passes_its_tests(
     bake: Bake, uv: str, record_property: Callable[[str, object], None]
 ) -> None:

@@ -21,6 +21,8 @@ from tests.system.stack import Stack
 from tests.system.trial import Record, serve_all, setting
 from tests.system.trial_routes import replace_once
 
+pytestmark = pytest.mark.alone
+
 # Any other request would take an idle connection before its time is over: so each group of
 # clients has an upstream of its own, with the numbers of the real one.
 UPSTREAMS = 40

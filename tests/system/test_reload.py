@@ -27,6 +27,8 @@ from tests.system.stack import Stack
 from tests.system.trial import Record, serve_all, setting, under_load
 from tests.system.trial_routes import SLEEPS
 
+pytestmark = pytest.mark.alone
+
 RECYCLINGS = 4
 
 

@@ -19,6 +19,8 @@ from tests.system.trial import Record, serve_all, service_name
 from tests.system.trial_routes import SLEEPS, STREAMS
 from tests.system.websocket import TEXT, WebSocket
 
+pytestmark = pytest.mark.alone
+
 # SERVER_GRACEFUL_TIMEOUT_SECONDS
 LADDER_SECONDS = 30
 CONNECTIONS = (

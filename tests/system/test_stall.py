@@ -12,6 +12,8 @@ from tests.system.stack import Stack
 from tests.system.trial import serve_all
 from tests.system.trial_routes import STALLING_LINE
 
+pytestmark = pytest.mark.alone
+
 STALL_SECONDS = 3
 
 

@@ -5,11 +5,15 @@ import socket
 import struct
 from collections.abc import Callable
 
+import pytest
+
 from tests.system.load import Target
 from tests.system.pressure.answers import ask_at_once, percentile_ms, statuses
 from tests.system.pressure.parts import lock, query
 from tests.system.processes import children, master_pid, wait_until
 from tests.system.stack import Stack
+
+pytestmark = pytest.mark.alone
 
 Record = Callable[[str, object], None]
 

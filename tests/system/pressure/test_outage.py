@@ -30,6 +30,8 @@ from tests.system.processes import (
 )
 from tests.system.stack import Stack
 
+pytestmark = pytest.mark.alone
+
 Record = Callable[[str, object], None]
 
 ENOUGH = "a successor is asked for"

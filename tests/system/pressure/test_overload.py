@@ -7,6 +7,7 @@ from statistics import median
 from uuid import uuid4
 
 import httpx2
+import pytest
 
 from tests.system.load import PASSWORD, Plan, Target
 from tests.system.pressure.answers import (
@@ -21,6 +22,8 @@ from tests.system.pressure.answers import (
 from tests.system.pressure.parts import lock, nginx_folder
 from tests.system.pressure.test_limits import login
 from tests.system.stack import Stack
+
+pytestmark = pytest.mark.alone
 
 Record = Callable[[str, object], None]
 

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
+
 from tests.system.load import Plan, Target
 from tests.system.pressure.answers import (
     Answer,
@@ -17,6 +19,8 @@ from tests.system.pressure.answers import (
 )
 from tests.system.pressure.parts import shipped_limits
 from tests.system.stack import Stack
+
+pytestmark = pytest.mark.alone
 
 Record = Callable[[str, object], None]
 
