@@ -11,7 +11,6 @@ IN_SERVICE = cd "$(SERVICE)" && UV_PROJECT_ENVIRONMENT="$(CACHE)/venv" RUFF_CACH
 WORKFLOWS = .github/workflows/*.yml "$(SERVICE)"/.github/workflows/*.yml
 
 DEST ?=
-TESTS ?=
 BEGAN := $(shell date +%s)
 
 .DEFAULT_GOAL := help
@@ -25,8 +24,8 @@ demo: ## Generate a service, start all of it, print addresses and a login (DEST=
 
 test: ## Run all tests, with a generated service, nginx and PostgreSQL
 	@# Side by side, but for those that measure time or loads: each of these has the machine alone.
-	@$(RUN) pytest --numprocesses 2 --dist loadgroup -m "not alone" $(TESTS)
-	@$(RUN) pytest -m alone $(TESTS)
+	@$(RUN) pytest --numprocesses 2 --dist loadgroup -m "not alone"
+	@$(RUN) pytest -m alone
 	@echo "make test took $$(($$(date +%s) - $(BEGAN))) s, setup included."
 
 check: ## Check everything, change nothing
