@@ -1,0 +1,93 @@
+"""Runs in the service's environment; prints what its code says of itself, for `test_docs.py`."""
+
+import json
+import sys
+
+import click
+from app.main import create_app
+from app.settings import Settings
+from doctor.settings import AllSettings
+from doctor.timeouts import ORDERS, TIMEOUTS
+from manage.cli import main
+from server.capacity import plan_capacity
+from server.machine import Machine
+from server.settings import UVICORN_OPTIONS, ServerSettings
+
+DATABASE = {"database_url": "postgresql://app@127.0.0.1/app", "secret_key": "x" * 32}
+# Cores and GiB of the table in docs/growth.md.
+HOSTS = ((2, 2), (4, 4), (8, 8), (9, 16), (16, 16), (64, 64))
+
+
+def settings() -> dict[str, str]:
+    fields = AllSettings.model_fields.items()
+    return {name.upper(): written(field.default) for name, field in fields}
+
+
+def written(default: object) -> str:
+    """As in `.env`."""
+    if default is None or str(default) in {"", "PydanticUndefined"}:
+        return "none"
+    if isinstance(default, bool):
+        return str(default).lower()
+    if isinstance(default, float):
+        return f"{default:g}"
+    return str(default).rstrip("/")
+
+
+def routes() -> dict[str, dict[str, list[str]]]:
+    document = create_app(Settings.model_validate(DATABASE)).openapi()
+    return {
+        f"{method.upper()} {path}": {
+            "statuses": sorted(route["responses"]),
+            "scopes": [
+                scope
+                for scheme in route.get("security", ())
+                for scopes in scheme.values()
+                for scope in scopes
+            ],
+        }
+        for path, operations in document["paths"].items()
+        for method, route in operations.items()
+    }
+
+
+def commands(command: click.Command, name: str = "manage") -> dict[str, list[str]]:
+    if isinstance(command, click.Group):
+        return {
+            full: options
+            for child in command.commands.values()
+            for full, options in commands(child, f"{name} {child.name}").items()
+        }
+    return {name: [option for parameter in command.params for option in parameter.opts]}
+
+
+def orders() -> list[list[str]]:
+    return [[cell(order.shorter), cell(order.longer), order.why] for order in ORDERS]
+
+
+def cell(name: str) -> str:
+    return f"{TIMEOUTS[name].title} {TIMEOUTS[name].default_seconds:g} s"
+
+
+def plans() -> list[list[str]]:
+    return [plan_of(cores, gibibytes) for cores, gibibytes in HOSTS]
+
+
+def plan_of(cores: int, gibibytes: int) -> list[str]:
+    machine = Machine(cores=cores, cpu_quota=None, memory_bytes=gibibytes * 2**30)
+    plan = plan_capacity(ServerSettings.model_construct(), machine)
+    row = (cores, gibibytes, plan.workers, plan.pool_size, plan.connections)
+    return [str(number) for number in row]
+
+
+json.dump(
+    {
+        "settings": settings(),
+        "uvicorn_options": list(UVICORN_OPTIONS),
+        "routes": routes(),
+        "commands": commands(main),
+        "orders": orders(),
+        "plans": plans(),
+    },
+    sys.stdout,
+)
