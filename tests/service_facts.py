@@ -11,7 +11,8 @@ from doctor.timeouts import ORDERS, TIMEOUTS
 from manage.cli import main
 from server.capacity import plan_capacity
 from server.machine import Machine
-from server.settings import UVICORN_OPTIONS, ServerSettings
+from server.settings import ServerSettings
+from server.uvicorn_options import UVICORN_OPTIONS
 
 DATABASE = {"database_url": "postgresql://app@127.0.0.1/app", "secret_key": "x" * 32}
 # Cores and GiB of the table in docs/growth.md.
