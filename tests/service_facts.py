@@ -1,5 +1,6 @@
 """Runs in the service's environment; prints what its code says of itself, for `test_docs.py`."""
 
+import inspect
 import json
 import sys
 
@@ -12,7 +13,7 @@ from manage.cli import main
 from server.capacity import plan_capacity
 from server.machine import Machine
 from server.settings import ServerSettings
-from server.uvicorn_options import UVICORN_OPTIONS
+from uvicorn import Config
 
 DATABASE = {"database_url": "postgresql://app@127.0.0.1/app", "secret_key": "x" * 32}
 # Cores and GiB of the table in docs/growth.md.
@@ -84,7 +85,7 @@ def plan_of(cores: int, gibibytes: int) -> list[str]:
 json.dump(
     {
         "settings": settings(),
-        "uvicorn_options": list(UVICORN_OPTIONS),
+        "uvicorn_options": list(inspect.signature(Config).parameters),
         "routes": routes(),
         "commands": commands(main),
         "orders": orders(),
