@@ -102,7 +102,7 @@ def test_action_of_a_list_changes_the_rows_that_are_ticked(admin: Page, user: Us
     admin.get_by_role("button", name="Actions").click()
     admin.get_by_role("link", name="Make admin").click()
     admin.locator("#modal-confirmation-make-admin").get_by_role("button", name="Yes").click()
-    expect(admin.get_by_role("row", name="Admin")).to_contain_text("Yes")
+    expect(admin.get_by_role("row", name="Role")).to_contain_text("admin")
 
 
 def test_item_is_deleted_after_a_question(admin: Page, service: Service, user: User) -> None:

@@ -5,15 +5,16 @@ The next hop is a domain's `repository.py`.
 """
 
 import asyncio
+import enum
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import lru_cache
-from typing import Annotated, Protocol, TypeVarTuple, cast
+from typing import Annotated, ClassVar, Protocol, TypeVarTuple, cast
 
 import asyncpg
 from fastapi import Depends, Request
-from sqlalchemy import ClauseElement, MetaData, event
+from sqlalchemy import ClauseElement, Enum, MetaData, event
 from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_dbapi
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, DisconnectionError
@@ -58,6 +59,17 @@ Columns = TypeVarTuple("Columns")
 
 
 class Model(DeclarativeBase):
+    type_annotation_map: ClassVar = {
+        # Their values, as text with a CHECK: a native type would cost asyncpg a query on each new
+        # connection, and no value of it can ever be dropped. Default: a native type of the names.
+        enum.Enum: Enum(
+            enum.Enum,
+            native_enum=False,
+            create_constraint=True,
+            length=40,
+            values_callable=lambda members: [member.value for member in members],
+        )
+    }
     metadata = MetaData(
         # Alembic can only change a constraint whose name it knows.
         naming_convention={

@@ -6,7 +6,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict
 
 
 class RequestBody(BaseModel):
-    """Unknown fields are refused: a misspelt one would be lost, `is_admin` must never get in."""
+    """Unknown fields are refused: a misspelt one would be lost, `role` must never get in."""
 
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
 

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from app.accounts import service, sessions
 from app.accounts.passwords import PasswordHasher
+from app.accounts.roles import Role
 from app.accounts.schemas import UserCreate
 from app.database import Database, create_engine
 from app.errors import AppError
@@ -156,4 +157,4 @@ def _read_password(from_stdin: bool) -> str:
 async def _create_admin(body: UserCreate) -> None:
     settings = Settings.load()
     async with open_database(settings) as database:
-        await service.register_user(database, PasswordHasher(settings), body, is_admin=True)
+        await service.register_user(database, PasswordHasher(settings), body, role=Role.ADMIN)

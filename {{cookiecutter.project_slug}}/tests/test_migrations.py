@@ -18,7 +18,8 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from app.models import Model
 from app.settings import Settings
-from tests.conftest import execute
+from tests.conftest import SignedInUser, execute
+from tests.rollback import RollbackDatabase
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
@@ -77,6 +78,34 @@ def test_migrations_block_nobody_for_long(alembic_config: Config, tmp_path: Path
     linter = [BIN / "squawk", tmp_path / "migrations.sql"]
     checked = subprocess.run(linter, capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stdout
+
+
+@pytest.mark.parametrize(
+    ("change", "role", "is_admin"),
+    [
+        ("is_admin = true", "admin", True),
+        ("role = 'admin'", "admin", True),
+        ("role = 'admin'; UPDATE app_user SET is_admin = false", "member", False),
+        ("role = 'admin'; UPDATE app_user SET role = 'member'", "member", False),
+    ],
+)
+async def test_role_and_is_admin_agree_when_old_or_new_code_writes(
+    database: RollbackDatabase, user: SignedInUser, change: str, role: str, is_admin: bool
+) -> None:
+    for statement in f"UPDATE app_user SET {change}".split(";"):  # noqa: S608
+        await database.connection.execute(text(statement))
+    row = await database.connection.execute(text("SELECT role, is_admin FROM app_user"))
+    assert row.one() == (role, is_admin)
+
+
+@pytest.mark.parametrize(("is_admin", "role"), [("true", "admin"), ("false", "member")])
+async def test_user_has_a_role_when_old_code_inserts(
+    database: RollbackDatabase, is_admin: str, role: str
+) -> None:
+    values = f"gen_random_uuid(), 'a@example.com', 'hash', {is_admin}"
+    statement = f"INSERT INTO app_user (id, email, password_hash, is_admin) VALUES ({values})"  # noqa: S608
+    await database.connection.execute(text(statement))
+    assert await database.connection.scalar(text("SELECT role FROM app_user")) == role
 
 
 async def manage(url: str, settings: Settings, *arguments: str) -> asyncio.subprocess.Process:

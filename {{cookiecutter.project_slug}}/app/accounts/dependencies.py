@@ -5,19 +5,19 @@ from typing import Annotated, cast
 from fastapi import Depends, Request, Security
 from fastapi.security import OAuth2PasswordBearer, SecurityScopes
 
-from app.accounts import repository, scopes
+from app.accounts import repository, roles
 from app.accounts.passwords import PasswordHasher
 from app.accounts.repository import AuthenticatedUser
 from app.accounts.sessions import LoginOrigin
 from app.accounts.tokens import TokenKeys, read_access_token
 from app.database import DatabaseDep
-from app.errors import ForbiddenError, InsufficientScopeError, UnauthorizedError
+from app.errors import InsufficientScopeError, UnauthorizedError
 from app.openapi import TOKEN_PATH
 
 # Browsers send about 120; the rest is for the curious.
 _USER_AGENT_LENGTH_MAX = 200
 # auto_error off: its own 401 is not a problem document.
-_bearer = OAuth2PasswordBearer(tokenUrl=TOKEN_PATH, scopes=scopes.DESCRIPTIONS, auto_error=False)
+_bearer = OAuth2PasswordBearer(tokenUrl=TOKEN_PATH, scopes=roles.SCOPES, auto_error=False)
 
 
 async def get_token_keys(request: Request) -> TokenKeys:
@@ -44,26 +44,17 @@ async def get_current_user(
     current_user = await repository.get_current_user(database, claims.sid, claims.sub)
     if current_user is None:
         raise UnauthorizedError("The session has ended.")
-    if not set(required.scopes).issubset(claims.scope.split()):
+    # The token says what was granted at login, the role what is true now.
+    granted = current_user.role.scopes.intersection(claims.scope.split())
+    if not granted.issuperset(required.scopes):
         raise InsufficientScopeError(required.scope_str)
     return current_user
 
 
 # Whoever is signed in; with a scope: Security(get_current_user, scopes=[...]).
 CurrentUser = Annotated[AuthenticatedUser, Security(get_current_user)]
-AccountOwnerDep = Annotated[AuthenticatedUser, Security(get_current_user, scopes=[scopes.ACCOUNT])]
-
-
-async def get_admin(
-    current_user: Annotated[AuthenticatedUser, Security(get_current_user, scopes=[scopes.ADMIN])],
-) -> AuthenticatedUser:
-    # The token says what was granted at login, the row what is true now.
-    if not current_user.is_admin:
-        raise ForbiddenError("Only an administrator may do this.")
-    return current_user
-
-
-AdminDep = Annotated[AuthenticatedUser, Depends(get_admin)]
+AccountOwnerDep = Annotated[AuthenticatedUser, Security(get_current_user, scopes=[roles.ACCOUNT])]
+AdminDep = Annotated[AuthenticatedUser, Security(get_current_user, scopes=[roles.ADMIN])]
 
 
 async def get_login_origin(request: Request) -> LoginOrigin:

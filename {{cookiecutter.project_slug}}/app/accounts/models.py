@@ -7,6 +7,7 @@ from sqlalchemy import DateTime, ForeignKey, LargeBinary, Text, func
 from sqlalchemy.orm import Mapped, mapped_column
 from uuid_utils.compat import uuid7
 
+from app.accounts.roles import Role
 from app.database import Model
 
 
@@ -19,7 +20,7 @@ class User(Model):
     email: Mapped[str] = mapped_column(Text, unique=True)
     full_name: Mapped[str | None] = mapped_column(Text)
     password_hash: Mapped[str] = mapped_column(Text)
-    is_admin: Mapped[bool] = mapped_column(default=False, server_default="false")
+    role: Mapped[Role] = mapped_column(default=Role.MEMBER, server_default=Role.MEMBER)
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
     email_verified_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     disabled_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))

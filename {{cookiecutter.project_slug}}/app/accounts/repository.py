@@ -10,6 +10,7 @@ from sqlalchemy import bindparam, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.accounts.models import EmailToken, RefreshToken, Session, User
+from app.accounts.roles import Role
 from app.database import Database
 
 
@@ -21,16 +22,16 @@ class AuthenticatedUser:
     id: UUID
     email: str
     full_name: str | None
-    is_admin: bool
     created_at: datetime
     email_verified_at: datetime | None
+    role: Role
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
     user_id: UUID
     password_hash: str
-    is_admin: bool
+    role: Role
 
 
 class SessionRow(NamedTuple):
@@ -45,7 +46,7 @@ class SpentToken(NamedTuple):
     session_id: UUID
     user_id: UUID
     scope: str
-    is_admin: bool
+    role: Role
 
 
 # Built once: building one for every call costs about 400 us.
@@ -55,9 +56,9 @@ _AUTHENTICATED_USER = (
         User.id,
         User.email,
         User.full_name,
-        User.is_admin,
         User.created_at,
         User.email_verified_at,
+        User.role,
     )
     .join(User, User.id == Session.user_id)
     .where(
@@ -67,7 +68,7 @@ _AUTHENTICATED_USER = (
         User.disabled_at.is_(None),
     )
 )
-_CREDENTIALS = select(User.id, User.password_hash, User.is_admin).where(
+_CREDENTIALS = select(User.id, User.password_hash, User.role).where(
     User.email == bindparam("email"), User.disabled_at.is_(None)
 )
 _SESSIONS = (
@@ -115,12 +116,13 @@ async def get_current_user(
     row = await database.read_one(
         _AUTHENTICATED_USER, {"session_id": session_id, "user_id": user_id}
     )
-    return AuthenticatedUser(*row) if row else None
+    # The driver gives a role as its text.
+    return AuthenticatedUser(*row[:-1], Role(row[-1])) if row else None
 
 
 async def get_credentials(database: Database, email: str) -> Credentials | None:
     row = await database.read_one(_CREDENTIALS, {"email": email})
-    return Credentials(*row) if row else None
+    return Credentials(*row[:-1], Role(row[-1])) if row else None
 
 
 async def get_user(session: AsyncSession, user_id: UUID) -> User | None:
@@ -199,7 +201,7 @@ async def spend_refresh_token(session: AsyncSession, token_hash: bytes) -> Spent
             User.disabled_at.is_(None),
         )
         .values(used_at=func.now())
-        .returning(Session.id, User.id, Session.scope, User.is_admin)
+        .returning(Session.id, User.id, Session.scope, User.role)
     )
     row = (await session.execute(statement)).one_or_none()
     return SpentToken(*row) if row else None

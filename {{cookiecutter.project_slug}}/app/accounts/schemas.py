@@ -8,6 +8,7 @@ from uuid import UUID
 from pydantic import AfterValidator, EmailStr, Field, Secret, SecretStr, model_validator
 
 from app.accounts.common_passwords import is_common
+from app.accounts.roles import Role
 from app.schemas import RequestBody, ResponseBody, Text
 
 
@@ -51,7 +52,7 @@ class UserOut(ResponseBody):
     id: UUID
     email: str
     full_name: str | None
-    is_admin: bool
+    role: Role
     created_at: datetime
     email_verified_at: datetime | None
 

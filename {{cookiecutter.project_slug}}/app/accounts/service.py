@@ -8,6 +8,7 @@ from app.accounts import repository
 from app.accounts.models import User
 from app.accounts.passwords import PasswordHasher
 from app.accounts.repository import AuthenticatedUser
+from app.accounts.roles import Role
 from app.accounts.schemas import PasswordChange, UserCreate, UserUpdate
 from app.accounts.sessions import CHANGED_MEANWHILE, LoginOrigin
 from app.database import Database
@@ -16,14 +17,14 @@ from app.throttling.service import Attempt, admit, record_success
 
 
 async def register_user(
-    database: Database, hasher: PasswordHasher, body: UserCreate, *, is_admin: bool = False
+    database: Database, hasher: PasswordHasher, body: UserCreate, *, role: Role = Role.MEMBER
 ) -> User:
     password_hash = await hasher.hash(body.password.get_secret_value())
     user = User(
         email=body.email,
         full_name=body.full_name,
         password_hash=password_hash,
-        is_admin=is_admin,
+        role=role,
     )
     try:
         async with database.transaction() as session:

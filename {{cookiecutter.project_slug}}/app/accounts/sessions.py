@@ -8,7 +8,7 @@ from uuid import UUID
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.accounts import repository, scopes
+from app.accounts import repository, roles
 from app.accounts.models import Session
 from app.accounts.passwords import PasswordHasher
 from app.accounts.repository import AuthenticatedUser, Credentials, SessionRow
@@ -90,7 +90,7 @@ async def log_in(
     login: Login,
 ) -> TokenPair:
     user = await authenticate(database, hasher, login)
-    scope = scopes.grant(login.scopes, is_admin=user.is_admin)
+    scope = user.role.grant(login.scopes or roles.SCOPES)
     if not scope:
         raise ForbiddenError("None of the scopes that are asked for can be granted.")
     row = Session(
@@ -130,7 +130,7 @@ async def refresh(
     # Raised outside the block: the end of the session must be committed, not rolled back.
     if owner is None:
         raise UnauthorizedError("The refresh token is not valid.")
-    scope = scopes.renew(owner.scope, is_admin=owner.is_admin)
+    scope = owner.role.grant(owner.scope.split())
     access_token = issue_access_token(keys, owner.user_id, owner.session_id, scope)
     return _token_pair(keys, access_token, refresh_token)
 

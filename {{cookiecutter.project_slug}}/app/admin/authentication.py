@@ -13,6 +13,7 @@ from app.accounts import repository as accounts
 from app.accounts.dependencies import get_login_origin
 from app.accounts.passwords import PasswordHasher
 from app.accounts.repository import AuthenticatedUser
+from app.accounts.roles import ADMIN
 from app.accounts.sessions import Login
 from app.admin import service
 from app.admin.audit import actor_of
@@ -71,7 +72,7 @@ class AdminAuthentication(AuthenticationBackend):
 
     async def authenticate(self, request: Request) -> Response | bool:
         current_user = await _caller(request)
-        if current_user is None or not current_user.is_admin:
+        if current_user is None or ADMIN not in current_user.role.scopes:
             return _refusal(request)
         request.state.actor = actor_of(request, current_user.id, current_user.email)
         return True

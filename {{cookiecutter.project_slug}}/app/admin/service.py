@@ -3,16 +3,18 @@
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from typing import cast
 from uuid import UUID
 
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.accounts import email_links, scopes, sessions
+from app.accounts import email_links, sessions
 from app.accounts import repository as accounts
 from app.accounts.models import Session, User
 from app.accounts.passwords import PasswordHasher
 from app.accounts.repository import Credentials
+from app.accounts.roles import ADMIN, Role
 from app.accounts.sessions import Login, LoginOrigin
 from app.accounts.tokens import new_opaque_token
 from app.admin import audit, repository
@@ -38,7 +40,7 @@ def new_session(user_id: UUID, origin: LoginOrigin, seconds: int) -> Session:
         expires_at=datetime.now(UTC) + timedelta(seconds=seconds),
         address=origin.address,
         user_agent=origin.user_agent,
-        scope=scopes.ADMIN,
+        scope=ADMIN,
     )
 
 
@@ -52,7 +54,7 @@ async def start_session(
     """A new one for each login; None if this user is no admin."""
     async with database.transaction() as session:
         user = await accounts.get_user(session, actor.id)
-        if user is None or not user.is_admin:
+        if user is None or ADMIN not in user.role.scopes:
             return None
         await sessions.refuse_outdated(session, credentials)
         if replaced is not None:
@@ -103,6 +105,7 @@ async def add_user(
 async def change_user(
     database: Database, actor: Actor, user_id: UUID, values: Mapping[str, object]
 ) -> User:
+    _refuse_own_demotion(actor, [user_id], cast("Role", values["role"]))
     async with _transaction(database) as session:
         user = await _existing(session, User, user_id)
         if values["email"] != user.email:
@@ -146,16 +149,17 @@ async def end_sessions(database: Database, actor: Actor, user_ids: Sequence[UUID
             session.add(audit.entry(actor, "end sessions", user, before=before))
 
 
-async def set_admins(
-    database: Database, actor: Actor, user_ids: Sequence[UUID], *, is_admin: bool
-) -> None:
-    if not is_admin:
-        _refuse_own(actor, user_ids, "You cannot take away your own admin rights.")
+async def give_role(database: Database, actor: Actor, user_ids: Sequence[UUID], role: Role) -> None:
+    _refuse_own_demotion(actor, user_ids, role)
     async with database.transaction() as session:
         for user in await repository.list_users_for_update(session, user_ids):
-            user.is_admin = is_admin
-            action = "make admin" if is_admin else "revoke admin"
-            audit.record_change(session, actor, action, user)
+            user.role = role
+            audit.record_change(session, actor, "change role", user)
+
+
+def _refuse_own_demotion(actor: Actor, user_ids: Sequence[UUID], role: Role) -> None:
+    if ADMIN not in role.scopes:
+        _refuse_own(actor, user_ids, "You cannot take away your own admin rights.")
 
 
 def _refuse_own(actor: Actor, user_ids: Sequence[UUID], sentence: str) -> None:

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request, Response, Security, status
 
 from app.accounts.dependencies import get_current_user
 from app.accounts.repository import AuthenticatedUser
-from app.accounts.scopes import ITEMS_READ, ITEMS_WRITE
+from app.accounts.roles import ITEMS_READ, ITEMS_WRITE
 from app.database import DatabaseDep, SessionDep
 from app.errors import problem_responses
 from app.items import service

@@ -194,7 +194,7 @@ async def test_token_is_refused_when_a_claim_is_missing_or_of_another_type(
         {"typ": "refresh"},
         {"sub": "00000000-0000-0000-0000-000000000000"},
         {"sid": "00000000-0000-0000-0000-000000000000"},
-        {"is_admin": True},
+        {"role": "admin"},
         {"nbf": 1},
     ],
 )
@@ -320,7 +320,7 @@ async def test_fields_that_are_not_the_users_to_set_are_refused(
     user = {"email": "new@example.com", "password": PASSWORD}
     item = {"title": "a"}
     for field in (
-        "is_admin",
+        "role",
         "id",
         "email_verified_at",
         "disabled_at",

@@ -43,7 +43,7 @@ async def test_register_conflicts_when_the_email_is_known_in_other_case(
 
 
 @pytest.mark.parametrize(
-    "change", [{"is_admin": True}, {"password": "short"}, {"password": "x" * 129}, {"email": "a@b"}]
+    "change", [{"role": "admin"}, {"password": "short"}, {"password": "x" * 129}, {"email": "a@b"}]
 )
 async def test_register_is_refused_when_a_field_is_wrong(
     client: AsyncClient, change: dict[str, object]

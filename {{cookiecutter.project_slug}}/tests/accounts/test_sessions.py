@@ -10,6 +10,7 @@ from sqlalchemy import func, select, update
 
 from app.accounts.dependencies import AdminDep
 from app.accounts.models import RefreshToken, Session, User
+from app.accounts.roles import Role
 from app.database import Database
 from app.lifespan import State, build_state
 from app.main import create_app
@@ -162,20 +163,20 @@ async def test_login_is_refused_when_no_scope_can_be_granted(
     assert (await log_in_for(client, "admin")).status_code == 403
 
 
-@pytest.mark.parametrize("is_admin", [True, False])
+@pytest.mark.parametrize("role", Role)
 async def test_admin_route_looks_at_the_user_and_not_only_at_the_token(
-    own_app: FastAPI, state: State, user: SignedInUser, database: Database, is_admin: bool
+    own_app: FastAPI, state: State, user: SignedInUser, database: Database, role: Role
 ) -> None:
     @own_app.get("/administration")
-    async def administer(caller: AdminDep) -> str:
-        return caller.email
+    async def administer(admin: AdminDep) -> str:
+        return admin.email
 
-    await write(database, is_admin=True)
+    await write(database, role=Role.ADMIN)
     async with connect(own_app, state) as client:
         pair = await log_in(client)
-        await write(database, is_admin=is_admin)
+        await write(database, role=role)
         response = await client.get("/administration", headers=bearer(pair))
-    assert response.status_code == (200 if is_admin else 403)
+    assert response.status_code == (200 if role is Role.ADMIN else 403)
 
 
 async def test_login_is_slowed_down_alike_when_the_email_is_unknown(

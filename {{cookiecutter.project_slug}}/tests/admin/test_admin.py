@@ -11,6 +11,7 @@ from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError
 
 from app.accounts import service as accounts
+from app.accounts.roles import Role
 from app.accounts.schemas import UserCreate
 from app.admin import service
 from app.admin.audit import Actor
@@ -28,7 +29,7 @@ ADMIN_EMAIL = "root@example.com"
 async def add_admin(state: State, email: str = ADMIN_EMAIL) -> UUID:
     body = UserCreate.model_validate({"email": email, "password": PASSWORD})
     database, passwords = state["database"], state["password_hasher"]
-    return (await accounts.register_user(database, passwords, body, is_admin=True)).id
+    return (await accounts.register_user(database, passwords, body, role=Role.ADMIN)).id
 
 
 async def log_in(
@@ -108,7 +109,7 @@ async def test_page_opens_for_an_admin(admin: AsyncClient, page: str) -> None:
     assert ADMIN_EMAIL in response.text
 
 
-@pytest.mark.parametrize("change", ["disabled_at = now()", "is_admin = false"])
+@pytest.mark.parametrize("change", ["disabled_at = now()", "role = 'member'"])
 async def test_admin_is_out_at_once_when_rights_end(
     admin: AsyncClient, state: State, change: str
 ) -> None:
@@ -231,7 +232,7 @@ async def test_sessions_end_when_an_admin_ends_them(
     assert (await admin.get("/api/v1/users/me", headers=user.headers)).status_code == 401
 
 
-@pytest.mark.parametrize("action", ["disable", "revoke-admin"])
+@pytest.mark.parametrize("action", ["disable", "make-member"])
 async def test_admin_cannot_lock_herself_out(
     admin: AsyncClient, admin_id: UUID, action: str
 ) -> None:
@@ -277,7 +278,7 @@ async def test_change_is_written_down_with_before_and_after(
 ) -> None:
     await act(admin, "make-admin", user.id)
     assert (await entries(state))[1:] == [
-        (ADMIN_EMAIL, "make admin", {"is_admin": False}, {"is_admin": True})
+        (ADMIN_EMAIL, "change role", {"role": "member"}, {"role": "admin"})
     ]
 
 

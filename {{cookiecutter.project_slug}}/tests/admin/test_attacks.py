@@ -15,7 +15,7 @@ SQL = "'; DROP TABLE app_user; --"
 FORM = OWN_ORIGIN | {"Content-Type": "application/x-www-form-urlencoded"}
 BAD = ["%00", "%ff", "%ed%a0%80", "%0d%0a", "%25", "-1", "9" * 5000, SQL, "a,b", "../../etc/passwd"]
 TABLES = ["user", "item", "session", "audit-entry", "nothing"]
-PARAMETERS = ["search", "page", "pageSize", "sortBy", "sort", "is_admin", "disabled", "error"]
+PARAMETERS = ["search", "page", "pageSize", "sortBy", "sort", "role", "disabled", "error"]
 
 
 @pytest.mark.system  # starts nothing, but sends 800 requests

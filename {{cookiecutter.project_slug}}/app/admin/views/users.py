@@ -6,15 +6,16 @@ from uuid import UUID
 
 from pydantic import TypeAdapter
 from sqladmin import action
-from sqladmin.filters import BooleanFilter
+from sqladmin.filters import BooleanFilter, StaticValuesFilter
 from sqlalchemy.orm import InstrumentedAttribute
 from starlette.requests import Request
 from starlette.responses import RedirectResponse
-from wtforms import BooleanField, Form, StringField
+from wtforms import Form, SelectField, StringField
 from wtforms.validators import InputRequired, Optional
 
 from app.accounts.models import Session, User
 from app.accounts.passwords import PasswordHasher
+from app.accounts.roles import Role
 from app.accounts.schemas import Email, FullName
 from app.admin import service
 from app.admin.formatters import link_to_user
@@ -22,7 +23,6 @@ from app.admin.forms import WIDE, conforms_to
 from app.admin.model_views import (
     AuditedView,
     OwnedView,
-    RefusedError,
     Values,
     actor_of,
     database_of,
@@ -38,7 +38,13 @@ class UserForm(Form):
     full_name = StringField(
         "Full name", [Optional(), conforms_to(TypeAdapter(FullName))], render_kw=WIDE
     )
-    is_admin = BooleanField("Admin", render_kw={"class": "form-check-input mt-2"})
+    role = SelectField(
+        "Role",
+        choices=list(Role),
+        coerce=Role,
+        default=Role.MEMBER,
+        render_kw={"class": "form-select"},
+    )
 
 
 class UserView(AuditedView, model=User):
@@ -47,83 +53,80 @@ class UserView(AuditedView, model=User):
     can_edit = True
     create_hint = "They choose a password through the link of a password reset."
     title_column = "email"
-    column_list = [User.email, User.full_name, User.is_admin, User.disabled_at, User.created_at]
+    column_list = [User.email, User.full_name, User.role, User.disabled_at, User.created_at]
     column_labels = {
         User.id: "Id",
         User.email: "Email",
         User.email_verified_at: "Email verified",
         User.full_name: "Full name",
-        User.is_admin: "Admin",
+        User.role: "Role",
         User.disabled_at: "Disabled",
         User.created_at: "Created",
     }
     column_searchable_list = [User.email, User.full_name]
     column_sortable_list = [User.email]
     column_filters = [
-        BooleanFilter(User.is_admin, "Admin"),
+        StaticValuesFilter(User.role, [(role, role.capitalize()) for role in Role], "Role"),
         BooleanFilter(_IS_DISABLED, "Disabled", "disabled"),
     ]
     form = UserForm
-    form_columns = [User.email, User.full_name, User.is_admin]
+    form_columns = [User.email, User.full_name, User.role]
 
     async def add(self, request: Request, values: Values) -> Model:
         hasher = cast("PasswordHasher", request.state.password_hasher)
         return await service.add_user(database_of(request), hasher, actor_of(request), values)
 
     async def change(self, request: Request, row_id: UUID, values: Values) -> Model:
-        actor = actor_of(request)
-        if not values["is_admin"] and row_id == actor.id:
-            raise RefusedError("You cannot take away your own admin rights.")
-        return await service.change_user(database_of(request), actor, row_id, values)
+        return await service.change_user(database_of(request), actor_of(request), row_id, values)
 
     def actions_of(self, request: Request, row: Model) -> Mapping[str, str]:
         user = cast("User", row)
         useless = {
             "enable" if user.disabled_at is None else "disable",
-            "make-admin" if user.is_admin else "revoke-admin",
+            f"make-{user.role}",
         }
         actions = super().actions_of(request, row)
         return {name: label for name, label in actions.items() if name not in useless}
 
     # sqladmin shows actions from the last to the first.
-    @action("revoke-admin", "Revoke admin", "Take the rights of an admin from these users?")
-    async def revoke_admin(self, request: Request) -> RedirectResponse:
-        user_ids = await selected_ids(request)
-        database, actor = database_of(request), actor_of(request)
-        await service.set_admins(database, actor, user_ids, is_admin=False)
-        return self._redirect(request, user_ids)
-
-    @action("make-admin", "Make admin", "Give these users the rights of an admin?")
-    async def make_admin(self, request: Request) -> RedirectResponse:
-        user_ids = await selected_ids(request)
-        database, actor = database_of(request), actor_of(request)
-        await service.set_admins(database, actor, user_ids, is_admin=True)
-        return self._redirect(request, user_ids)
-
     @action("end-sessions", "End sessions", "End all sessions of these users?")
     async def end_sessions(self, request: Request) -> RedirectResponse:
         user_ids = await selected_ids(request)
         await service.end_sessions(database_of(request), actor_of(request), user_ids)
-        return self._redirect(request, user_ids)
+        return self.redirect(request, user_ids)
 
     @action("enable", "Enable", "Enable these users?")
     async def enable(self, request: Request) -> RedirectResponse:
         user_ids = await selected_ids(request)
         await service.enable_users(database_of(request), actor_of(request), user_ids)
-        return self._redirect(request, user_ids)
+        return self.redirect(request, user_ids)
 
     @action("disable", "Disable", "Disable these users and end their sessions?")
     async def disable(self, request: Request) -> RedirectResponse:
         user_ids = await selected_ids(request)
         await service.disable_users(database_of(request), actor_of(request), user_ids)
-        return self._redirect(request, user_ids)
+        return self.redirect(request, user_ids)
 
-    def _redirect(self, request: Request, user_ids: Sequence[UUID]) -> RedirectResponse:
+    def redirect(self, request: Request, user_ids: Sequence[UUID]) -> RedirectResponse:
         """To the one user, or to the list; 303, because the form was a POST."""
         url = request.url_for("admin:list", identity=self.identity)
         if len(user_ids) == 1:
             url = request.url_for("admin:details", identity=self.identity, pk=user_ids[0])
         return RedirectResponse(url, 303)
+
+
+def _add_role_action(role: Role) -> None:
+    async def give_role(view: UserView, request: Request) -> RedirectResponse:
+        user_ids = await selected_ids(request)
+        await service.give_role(database_of(request), actor_of(request), user_ids, role)
+        return view.redirect(request, user_ids)
+
+    mark = action(f"make-{role}", f"Make {role}", f"Give these users the role {role}?")
+    setattr(UserView, f"make_{role}", mark(give_role))
+
+
+for _role in Role:
+    _add_role_action(_role)
 
 
 class SessionView(OwnedView, model=Session):
