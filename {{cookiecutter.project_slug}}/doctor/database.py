@@ -12,7 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.database import create_engine, server_settings
-from doctor.finding import Finding, Severity
+from doctor.finding import Finding, error, warning
 from doctor.settings import AllSettings
 from server.capacity import Plan
 
@@ -44,8 +44,8 @@ async def read_server(settings: AllSettings) -> tuple[Server | None, list[Findin
     try:
         async with asyncio.timeout(_WITHIN_SECONDS), engine.connect() as connection:
             return await _read(connection), []
-    except (OSError, TimeoutError, SQLAlchemyError) as error:
-        return None, [_unreachable(error)]
+    except (OSError, TimeoutError, SQLAlchemyError) as raised:
+        return None, [_unreachable(raised)]
     finally:
         await engine.dispose()
 
@@ -68,8 +68,7 @@ def check_revision(root: Path, server: Server) -> list[Finding]:
         return []
     at, newest = (", ".join(sorted(names)) or "none" for names in (server.revisions, heads))
     return [
-        Finding(
-            Severity.ERROR,
+        error(
             "migrations",
             f"The database is at revision {at}, the code at {newest}.",
             "migrations/versions",
@@ -103,8 +102,8 @@ def _check_connections(server: Server, plan: Plan) -> Iterator[Finding]:
         return
     # The budget is a promise to stay below; it is only broken when the plan needs it.
     is_broken = plan.connections > room
-    yield Finding(
-        Severity.ERROR if is_broken else Severity.WARNING,
+    report = error if is_broken else warning
+    yield report(
         "connection budget",
         f"{plan.connections if is_broken else plan.connection_budget} connections are planned,"
         f" PostgreSQL has {room} left (max_connections"
@@ -119,8 +118,7 @@ def _check_connections(server: Server, plan: Plan) -> Iterator[Finding]:
 def _check_version(server: Server) -> Iterator[Finding]:
     version = server.settings["server_version_num"] // 10_000
     if version < _VERSION_MIN:
-        yield Finding(
-            Severity.WARNING,
+        yield warning(
             "database",
             f"PostgreSQL {version} gets no fixes any more.",
             "DATABASE_URL",
@@ -134,8 +132,7 @@ def _check_timeouts(server: Server, settings: AllSettings) -> Iterator[Finding]:
     wanted = server_settings(settings.model_copy(update={"database_pgbouncer": False}))
     for name in _TIMEOUTS:
         if server.settings.get(name) != int(wanted[name]):
-            yield Finding(
-                Severity.ERROR,
+            yield error(
                 "timeouts",
                 f"{name} is {server.settings.get(name)} ms in the session, not {wanted[name]}.",
                 f"{name.upper()}_SECONDS",
@@ -144,14 +141,13 @@ def _check_timeouts(server: Server, settings: AllSettings) -> Iterator[Finding]:
             )
 
 
-def _unreachable(error: Exception) -> Finding:
-    cause = getattr(error, "orig", None) or error
+def _unreachable(raised: Exception) -> Finding:
+    cause = getattr(raised, "orig", None) or raised
     reason = str(cause).partition("\n")[0] or type(cause).__name__
-    return Finding(
-        Severity.ERROR,
+    return error(
         "database",
         f"The database cannot be asked: {reason.rstrip('.')}.",
         "DATABASE_URL",
         "Its limits, timeouts and revision are not checked.",
-        "Start it, or mend DATABASE_URL.",
+        "Start it, or correct DATABASE_URL.",
     )

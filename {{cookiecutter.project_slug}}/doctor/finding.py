@@ -1,4 +1,4 @@
-"""What a check says: one finding for each mistake; `doctor.examine` prints them."""
+"""What a check says: one finding for each mistake, and how to read times and sizes."""
 
 import re
 from dataclasses import dataclass
@@ -26,6 +26,8 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
+    """`check` is the topic; the sentences say what is wrong, why it hurts, what to do."""
+
     severity: Severity
     check: str
     what: str
@@ -35,6 +37,14 @@ class Finding:
 
     def __str__(self) -> str:
         return f"{self.severity}: {self.where}: {self.what} {self.why} {self.fix}".strip()
+
+
+def error(check: str, what: str, where: str, why: str, fix: str) -> Finding:
+    return Finding(Severity.ERROR, check, what, where, why, fix)
+
+
+def warning(check: str, what: str, where: str, why: str, fix: str) -> Finding:
+    return Finding(Severity.WARNING, check, what, where, why, fix)
 
 
 @dataclass(frozen=True)
@@ -59,8 +69,10 @@ def parse_seconds(text: str) -> float | None:
 
 
 def parse_bytes(text: str) -> int | None:
-    """64k, 1m, 512Mi, 1G, 256M: nginx, compose and Kubernetes; all powers of 1024 but Kubernetes'
-    own M and G, which are close enough for a limit."""
+    """64k, 1m, 512Mi, 1G as nginx, compose and Kubernetes write them, all in powers of 1024.
+
+    Kubernetes' M and G are powers of 1000, which is close enough for a limit.
+    """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([kmgt]?)(?:i?b?)", text.strip().lower())
     if match is None:
         return None

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from gunicorn.config import Config
 
-from doctor.finding import Finding, Severity
+from doctor.finding import Finding, error, warning
 from doctor.timeouts import Value
 
 FILE = Path("gunicorn.conf.py")
-# The Uvicorn worker reads none of them, so whoever sets one is misled.
+# gunicorn's settings that the Uvicorn worker does not read.
 _INERT = (
     "threads",
     "worker_connections",
@@ -25,7 +25,9 @@ _INERT = (
 
 
 def read_gunicorn(root: Path) -> tuple[Config | None, list[Finding]]:
-    """None, and why, when the file cannot be read."""
+    """No configuration when there is no file, or when gunicorn could not read it either."""
+    if not (root / FILE).is_file():
+        return None, []
     config = Config()
     try:
         for name, value in runpy.run_path(str(root / FILE)).items():
@@ -35,15 +37,17 @@ def read_gunicorn(root: Path) -> tuple[Config | None, list[Finding]]:
         for name, value in vars(parsed).items():
             if value is not None and name in config.settings:
                 config.set(name, value)
-    # Whatever a configuration in Python may raise; gunicorn would not start with it.
-    except (Exception, SystemExit) as error:
-        what = f"gunicorn cannot read it: {type(error).__name__}."
+    # A configuration in Python may raise anything; gunicorn does not start with it.
+    except (Exception, SystemExit) as raised:
+        what = f"gunicorn cannot read it: {type(raised).__name__}."
         fix = "Run gunicorn --check-config."
-        return None, [_error(str(FILE), "gunicorn", what, "The service does not start.", fix)]
+        return None, [error("gunicorn", what, str(FILE), "The service does not start.", fix)]
     return config, []
 
 
-def gunicorn_timeouts(root: Path, config: Config) -> dict[str, list[Value]]:
+def gunicorn_timeouts(root: Path, config: Config | None) -> dict[str, list[Value]]:
+    if config is None:
+        return {}
     return {
         "graceful": [Value(float(config.graceful_timeout), _where(root, "graceful_timeout"))],
         "server_keepalive": [Value(float(config.keepalive), _where(root, "keepalive"))],
@@ -63,11 +67,11 @@ def _check_stall(root: Path, config: Config) -> Iterator[Finding]:
     # Imports, a full collection of garbage and a busy machine can take seconds.
     least_seconds, most_seconds = 5, 120
     if not least_seconds <= config.timeout <= most_seconds:
-        yield _error(
-            _where(root, "timeout"),
+        yield error(
             "timeouts",
-            f"The event-loop stall limit is {config.timeout} s.",
-            "0 never kills a stuck worker, a few seconds kill healthy ones.",
+            f"SERVER_TIMEOUT_SECONDS is {config.timeout}.",
+            _where(root, "timeout"),
+            "0 never kills a stalled worker, a few seconds kill healthy ones.",
             f"Write SERVER_TIMEOUT_SECONDS between {least_seconds} and {most_seconds}.",
         )
 
@@ -76,8 +80,7 @@ def _check_inert(root: Path, config: Config) -> Iterator[Finding]:
     for name in _INERT:
         setting = config.settings[name]
         if setting.get() != setting.default:
-            yield Finding(
-                Severity.WARNING,
+            yield warning(
                 "gunicorn",
                 f"{name} has no effect.",
                 _where(root, name),
@@ -88,8 +91,7 @@ def _check_inert(root: Path, config: Config) -> Iterator[Finding]:
 
 def _check_recycling(root: Path, config: Config) -> Iterator[Finding]:
     if config.max_requests and not config.max_requests_jitter:
-        yield Finding(
-            Severity.WARNING,
+        yield warning(
             "gunicorn",
             "max_requests without jitter.",
             _where(root, "max_requests"),
@@ -102,14 +104,10 @@ def _check_reload(root: Path, config: Config, *, in_production: bool) -> Iterato
     if config.reload and in_production:
         what = "gunicorn reloads when files change."
         why = "A deployment half copied is served."
-        yield _error(_where(root, "reload"), "production", what, why, "Leave reload out.")
+        yield error("production", what, _where(root, "reload"), why, "Leave reload out.")
 
 
 def _where(root: Path, name: str) -> str:
     text = (root / FILE).read_text(encoding="utf-8")
     match = re.search(rf"^{name}\s*=", text, re.MULTILINE)
     return f"{FILE}:{text.count(chr(10), 0, match.start()) + 1}" if match else f"{FILE} ({name})"
-
-
-def _error(where: str, check: str, what: str, why: str, fix: str) -> Finding:
-    return Finding(Severity.ERROR, check, what, where, why, fix)

@@ -1,13 +1,13 @@
-"""The order of timeouts: each ends before the next one loses patience.
+"""The order of timeouts: which must end before which, and a finding for each pair that does not.
 
-The only home of its order; `doctor.examine` collects the values from settings and files.
+The values come from the settings here and from the modules that read a kind of file.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from doctor.finding import Finding, Severity
+from doctor.finding import Finding, error
 from doctor.settings import AllSettings
 from server.uvicorn_options import read_uvicorn_options
 from server.worker import SHUTDOWN_MARGIN_SECONDS
@@ -15,10 +15,9 @@ from server.worker import SHUTDOWN_MARGIN_SECONDS
 
 @dataclass(frozen=True)
 class Timeout:
-    """`setting` is where it is set: a setting, or a directive and its file."""
+    """`name` as it is written where it is set: a setting, or a directive and its place."""
 
-    title: str
-    setting: str
+    name: str
     default_seconds: float
 
 
@@ -41,44 +40,32 @@ class Value:
 Values = Mapping[str, Sequence[Value]]
 
 TIMEOUTS: Mapping[str, Timeout] = {
-    "pool_wait": Timeout("pool wait", "DATABASE_POOL_TIMEOUT_SECONDS", 3),
-    "connect": Timeout("database connect", "DATABASE_CONNECT_TIMEOUT_SECONDS", 5),
-    "lock": Timeout("lock_timeout", "LOCK_TIMEOUT_SECONDS", 5),
-    "statement": Timeout("statement_timeout", "STATEMENT_TIMEOUT_SECONDS", 15),
-    "deadline": Timeout("request deadline", "REQUEST_DEADLINE_SECONDS", 25),
-    "idle_in_transaction": Timeout(
-        "idle_in_transaction_session_timeout", "IDLE_IN_TRANSACTION_SESSION_TIMEOUT_SECONDS", 30
-    ),
-    "proxy_connect": Timeout("proxy_connect_timeout", "proxy_connect_timeout in nginx", 5),
-    "next_upstream": Timeout(
-        "proxy_next_upstream_timeout", "proxy_next_upstream_timeout in nginx", 10
-    ),
-    "stall": Timeout("event-loop stall limit", "SERVER_TIMEOUT_SECONDS", 30),
-    "proxy_read": Timeout("proxy_read_timeout", "proxy_read_timeout in nginx", 30),
-    "stream_read": Timeout(
-        "proxy_read_timeout of streams", "proxy_read_timeout beside proxy_buffering off", 3600
-    ),
-    "websocket_ping": Timeout("WebSocket ping", "UVICORN_WS_PING_INTERVAL", 20),
-    "balancer": Timeout("load balancer", "LOAD_BALANCER_TIMEOUT_SECONDS", 60),
-    "client_keepalive": Timeout("nginx keepalive_timeout", "keepalive_timeout in nginx's http", 75),
-    "upstream_keepalive": Timeout(
-        "upstream keepalive_timeout", "keepalive_timeout in nginx's upstream", 2.5
-    ),
-    "lame_duck": Timeout("lame duck", "SERVER_LAME_DUCK_SECONDS", 3),
-    "server_keepalive": Timeout("gunicorn keepalive", "SERVER_KEEPALIVE_SECONDS", 75),
-    "last_request": Timeout(
-        "lame duck and request deadline", "SERVER_LAME_DUCK_SECONDS, REQUEST_DEADLINE_SECONDS", 28
-    ),
-    "drain": Timeout("worker drain", "SERVER_GRACEFUL_TIMEOUT_SECONDS less 2", 28),
-    "graceful": Timeout("gunicorn graceful_timeout", "SERVER_GRACEFUL_TIMEOUT_SECONDS", 30),
-    "stop": Timeout("stop of the container or unit", "stop_grace_period, TimeoutStopSec", 40),
-    "pod_stop": Timeout(
-        "stop of the pod after preStop", "terminationGracePeriodSeconds less preStop", 38
-    ),
-    "nginx_shutdown": Timeout("worker_shutdown_timeout", "worker_shutdown_timeout in nginx", 35),
-    "nginx_stop": Timeout("stop of nginx", "stop_grace_period of nginx", 40),
-    "ready": Timeout("answer of /readyz", "app/health.py", 1),
-    "ready_probe": Timeout("readiness probe", "timeoutSeconds of readinessProbe", 2),
+    "pool_wait": Timeout("DATABASE_POOL_TIMEOUT_SECONDS", 3),
+    "connect": Timeout("DATABASE_CONNECT_TIMEOUT_SECONDS", 5),
+    "lock": Timeout("LOCK_TIMEOUT_SECONDS", 5),
+    "statement": Timeout("STATEMENT_TIMEOUT_SECONDS", 15),
+    "deadline": Timeout("REQUEST_DEADLINE_SECONDS", 25),
+    "idle_in_transaction": Timeout("IDLE_IN_TRANSACTION_SESSION_TIMEOUT_SECONDS", 30),
+    "proxy_connect": Timeout("proxy_connect_timeout", 5),
+    "next_upstream": Timeout("proxy_next_upstream_timeout", 10),
+    "stall": Timeout("SERVER_TIMEOUT_SECONDS", 30),
+    "proxy_read": Timeout("proxy_read_timeout", 30),
+    "stream_read": Timeout("proxy_read_timeout beside proxy_buffering off", 3600),
+    "websocket_ping": Timeout("UVICORN_WS_PING_INTERVAL", 20),
+    "balancer": Timeout("LOAD_BALANCER_TIMEOUT_SECONDS", 60),
+    "client_keepalive": Timeout("keepalive_timeout of http", 75),
+    "upstream_keepalive": Timeout("keepalive_timeout of upstream", 2.5),
+    "lame_duck": Timeout("SERVER_LAME_DUCK_SECONDS", 3),
+    "server_keepalive": Timeout("SERVER_KEEPALIVE_SECONDS", 75),
+    "last_request": Timeout("SERVER_LAME_DUCK_SECONDS + REQUEST_DEADLINE_SECONDS", 28),
+    "drain": Timeout(f"SERVER_GRACEFUL_TIMEOUT_SECONDS - {SHUTDOWN_MARGIN_SECONDS}", 28),
+    "graceful": Timeout("SERVER_GRACEFUL_TIMEOUT_SECONDS", 30),
+    "stop": Timeout("stop_grace_period or TimeoutStopSec", 40),
+    "pod_stop": Timeout("terminationGracePeriodSeconds - preStop", 38),
+    "nginx_shutdown": Timeout("worker_shutdown_timeout", 35),
+    "nginx_stop": Timeout("stop_grace_period or terminationGracePeriodSeconds of nginx", 40),
+    "ready": Timeout("READY_WITHIN_SECONDS", 1),
+    "ready_probe": Timeout("timeoutSeconds of readinessProbe", 2),
 }
 
 ORDERS = (
@@ -118,17 +105,17 @@ def broken_orders(values: Values) -> list[Finding]:
 def setting_values(settings: AllSettings) -> dict[str, list[Value]]:
     """The timeouts that are settings alone."""
     from_settings = {
-        name: [Value(float(getattr(settings, timeout.setting.lower())), timeout.setting)]
+        name: [Value(float(getattr(settings, timeout.name.lower())), timeout.name)]
         for name, timeout in TIMEOUTS.items()
-        if timeout.setting.lower() in AllSettings.model_fields
+        if timeout.name.lower() in AllSettings.model_fields
     }
-    ping = TIMEOUTS["websocket_ping"].setting
+    ping = TIMEOUTS["websocket_ping"].name
     seconds = float(str(read_uvicorn_options()["ws_ping_interval"]))
     return {**from_settings, "websocket_ping": [Value(seconds, ping)]}
 
 
 def _derived(values: Values) -> Values:
-    """Timeout that nobody sets: what the worker has left, and what its last request may take."""
+    """Sums of others: what the worker has for its last requests, and what those may take."""
     return {
         "drain": [
             Value(max(1.0, graceful.seconds - SHUTDOWN_MARGIN_SECONDS), graceful.where)
@@ -153,17 +140,16 @@ def _broken(order: Order, values: Values) -> Iterator[Finding]:
 
 def _finding(order: Order, shorter: Value, longer: Value) -> Finding:
     first, second = TIMEOUTS[order.shorter], TIMEOUTS[order.longer]
-    # Whoever left its default is asked to go back.
+    # The one that is no longer at its default is likely the mistake.
     is_first = shorter.seconds > first.default_seconds
     default = first.default_seconds if is_first else second.default_seconds
     bound = f"below {longer.seconds:g} s" if is_first else f"above {shorter.seconds:g} s"
     than = "longer" if order.may_be_equal else "not shorter"
-    return Finding(
-        Severity.ERROR,
+    return error(
         "timeouts",
-        f"{first.title} ({shorter.seconds:g} s) is {than} than {second.title}"
+        f"{first.name} ({shorter.seconds:g} s) is {than} than {second.name}"
         f" ({longer.seconds:g} s, {longer.where if is_first else shorter.where}).",
         shorter.where if is_first else longer.where,
         order.why,
-        f"Write {(first if is_first else second).title} {bound}; it is {default:g} s by default.",
+        f"Write {(first if is_first else second).name} {bound}; it is {default:g} s by default.",
     )

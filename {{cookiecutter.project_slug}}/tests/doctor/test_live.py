@@ -7,11 +7,10 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.settings import Settings
-from doctor.budget import check_plan
 from doctor.database import Server, check_revision, check_server, read_server
 from doctor.finding import Severity
 from doctor.kernel import check_kernel
-from doctor.settings import AllSettings
+from doctor.settings import AllSettings, check_plan
 from server.capacity import Plan, plan_capacity
 from server.machine import Machine
 

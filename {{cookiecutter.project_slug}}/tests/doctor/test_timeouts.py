@@ -1,4 +1,4 @@
-"""Every order of the order of timeouts is caught when it is broken, and only that one."""
+"""Each pair in the order of timeouts is caught when it is broken, and only that one."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from doctor.timeouts import ORDERS, TIMEOUTS, Order, Value, broken_orders
 
 DERIVED = {"drain", "last_request"}
 DEFAULTS = {
-    name: [Value(timeout.default_seconds, timeout.setting)]
+    name: [Value(timeout.default_seconds, timeout.name)]
     for name, timeout in TIMEOUTS.items()
     if name not in DERIVED
 }
@@ -18,12 +18,12 @@ def test_defaults_are_in_order() -> None:
     assert broken_orders(DEFAULTS) == []
 
 
-def test_every_rung_is_in_an_order() -> None:
+def test_every_timeout_is_in_an_order() -> None:
     assert {name for order in ORDERS for name in (order.shorter, order.longer)} == set(TIMEOUTS)
 
 
 @pytest.mark.parametrize("order", SIMPLE, ids=lambda order: f"{order.shorter}<{order.longer}")
-def test_order_is_caught_when_both_rungs_are_equal(order: Order) -> None:
+def test_order_is_caught_when_both_are_equal(order: Order) -> None:
     values = {order.shorter: [Value(9, "a:1")], order.longer: [Value(9, "b:2")]}
     [finding] = broken_orders(values)
     assert finding.why == order.why

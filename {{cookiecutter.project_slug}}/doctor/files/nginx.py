@@ -7,7 +7,7 @@ from typing import cast
 
 import crossplane
 
-from doctor.finding import Finding, Severity, parse_bytes, parse_seconds
+from doctor.finding import Finding, error, parse_bytes, parse_seconds
 from doctor.timeouts import Value
 
 MAIN = Path("deploy/nginx/nginx.conf")
@@ -59,7 +59,7 @@ def read_nginx(root: Path) -> tuple[list[Directive], list[Finding]]:
         payload = crossplane.parse(
             str(file), single=file != root / MAIN, check_ctx=False, check_args=False
         )
-        findings.extend(_unreadable(root, error) for error in payload["errors"])
+        findings.extend(_unreadable(root, one) for one in payload["errors"])
         config = [_Source(_relative(root, one["file"]), one["parsed"]) for one in payload["config"]]
         read.update(one["file"] for one in payload["config"])
         top = [(config[0].file, statement) for statement in config[0].statements]
@@ -70,7 +70,7 @@ def read_nginx(root: Path) -> tuple[list[Directive], list[Finding]]:
 def nginx_timeouts(directives: Sequence[Directive]) -> dict[str, list[Value]]:
     values: dict[str, list[Value]] = {}
     for directive in directives:
-        timeout = _rung(directive)
+        timeout = _timeout_of(directive)
         seconds = parse_seconds(directive.arguments[0]) if directive.arguments else None
         if timeout and seconds is not None:
             values.setdefault(timeout, []).append(Value(seconds, directive.where))
@@ -121,7 +121,7 @@ def _relative(root: Path, file: str) -> str:
     return str(path.relative_to(root)) if path.is_relative_to(root) else file
 
 
-def _rung(directive: Directive) -> str | None:
+def _timeout_of(directive: Directive) -> str | None:
     if directive.name == "proxy_read_timeout":
         streams = ("proxy_buffering", "off") in directive.siblings
         return "stream_read" if streams else "proxy_read"
@@ -136,10 +136,10 @@ def _check_body_limit(directive: Directive, max_body_bytes: int) -> Iterator[Fin
         return
     size = parse_bytes(directive.arguments[0])
     if size != max_body_bytes:
-        yield _error(
-            directive,
+        yield error(
             "body limit",
             f"client_max_body_size is {directive.arguments[0]}, MAX_BODY_BYTES {max_body_bytes}.",
+            directive.where,
             "The smaller one decides, whatever the other says.",
             f"Write client_max_body_size {max_body_bytes}; or change MAX_BODY_BYTES.",
         )
@@ -149,18 +149,18 @@ def _check_trust(directive: Directive) -> Iterator[Finding]:
     arguments = " ".join(directive.arguments)
     if directive.name == "proxy_set_header" and arguments.lower().startswith("x-forwarded-for "):
         if directive.arguments[1] != "$remote_addr":
-            yield _error(
-                directive,
+            yield error(
                 "trusted proxies",
                 "X-Forwarded-For keeps what the client sent.",
+                directive.where,
                 "Every client chooses its own address in logs and limits.",
                 "Write proxy_set_header X-Forwarded-For $remote_addr; and real_ip for a balancer.",
             )
     elif directive.name == "set_real_ip_from" and directive.arguments[0] in _EVERYBODY:
-        yield _error(
-            directive,
+        yield error(
             "trusted proxies",
             "Everybody counts as a load balancer.",
+            directive.where,
             "Every client chooses its own address in logs and limits.",
             "Write the networks of the balancer only.",
         )
@@ -169,10 +169,10 @@ def _check_trust(directive: Directive) -> Iterator[Finding]:
 def _check_tls(directive: Directive) -> Iterator[Finding]:
     weak = _WEAK_PROTOCOLS.intersection(directive.arguments)
     if directive.name == "ssl_protocols" and weak:
-        yield _error(
-            directive,
+        yield error(
             "tls",
             f"{' and '.join(sorted(weak))} can be negotiated.",
+            directive.where,
             "They are broken, and forbidden since RFC 8996.",
             "Write ssl_protocols TLSv1.2 TLSv1.3.",
         )
@@ -180,20 +180,16 @@ def _check_tls(directive: Directive) -> Iterator[Finding]:
 
 def _check_retry(directive: Directive) -> Iterator[Finding]:
     if directive.name == "proxy_next_upstream" and "non_idempotent" in directive.arguments:
-        yield _error(
-            directive,
+        yield error(
             "retry",
             "nginx sends a POST again.",
+            directive.where,
             "What was done once may be done twice.",
             "Leave non_idempotent out.",
         )
 
 
-def _error(directive: Directive, check: str, what: str, why: str, fix: str) -> Finding:
-    return Finding(Severity.ERROR, check, what, directive.where, why, fix)
-
-
-def _unreadable(root: Path, error: Mapping[str, object]) -> Finding:
-    where = f"{_relative(root, str(error['file']))}:{error['line']}"
+def _unreadable(root: Path, mistake: Mapping[str, object]) -> Finding:
+    where = f"{_relative(root, str(mistake['file']))}:{mistake['line']}"
     what, why = "This file cannot be read as nginx configuration.", "Nothing in it is checked."
-    return Finding(Severity.ERROR, "nginx", what, where, why, "See nginx -t.")
+    return error("nginx", what, where, why, "Run nginx -t.")

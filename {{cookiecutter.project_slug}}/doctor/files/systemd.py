@@ -1,9 +1,9 @@
-"""deploy/systemd as `deployment.py` wants it; a unit may name a key many times."""
+"""deploy/systemd as a Deployment; a unit may name a key many times."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from doctor.deployment import Deployment, read_environment_file
+from doctor.files.deployment import Deployment, read_environment_file
 from doctor.finding import Entry, Finding, parse_bytes, parse_seconds
 from doctor.timeouts import Value
 

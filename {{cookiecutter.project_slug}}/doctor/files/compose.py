@@ -1,10 +1,10 @@
-"""deploy/compose/compose.yaml as `deployment.py` wants it."""
+"""deploy/compose/compose.yaml as a Deployment."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
-from doctor.deployment import Deployment, interpolate
-from doctor.document import Node, read_documents
+from doctor.files.deployment import Deployment, interpolate
+from doctor.files.yaml_document import Node, read_documents
 from doctor.finding import Entry, Finding, parse_bytes, parse_seconds
 from doctor.timeouts import Value
 

@@ -1,4 +1,4 @@
-"""YAML with line numbers; read by `compose.py` and `kubernetes.py`."""
+"""YAML with line numbers, for compose and Kubernetes."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from doctor.finding import Entry, Finding, Severity
+from doctor.finding import Entry, Finding, error
 
 _MERGE = "<<"
 # libyaml reads ten times as fast; PyYAML lacks it where it was built without.
@@ -68,9 +68,9 @@ def read_documents(root: Path, file: Path) -> tuple[list[Node], list[Finding]]:
     try:
         with file.open(encoding="utf-8") as stream:
             return [Node(name, node) for node in yaml.compose_all(stream, _LOADER)], []
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
+    except (yaml.YAMLError, UnicodeDecodeError) as raised:
+        mark = getattr(raised, "problem_mark", None)
         where = f"{name}:{mark.line + 1}" if mark else name
         what = "This file cannot be read as YAML."
         why = "Nothing in it is checked."
-        return [], [Finding(Severity.ERROR, "files", what, where, why, "Mend its syntax.")]
+        return [], [error("files", what, where, why, "Correct its syntax.")]

@@ -1,10 +1,10 @@
-"""deploy/kubernetes/base as `deployment.py` wants it; patches of the overlays are not applied."""
+"""deploy/kubernetes/base as a Deployment; patches of the overlays are not applied."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from doctor.deployment import Deployment, read_environment_file
-from doctor.document import Node, read_documents
+from doctor.files.deployment import Deployment, read_environment_file
+from doctor.files.yaml_document import Node, read_documents
 from doctor.finding import Entry, Finding, parse_bytes, parse_seconds
 from doctor.timeouts import Value
 

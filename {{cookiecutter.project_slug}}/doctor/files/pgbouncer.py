@@ -4,14 +4,14 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from doctor.deployment import read_environment_file
-from doctor.finding import Entry, Finding, Severity
+from doctor.files.deployment import read_environment_file
+from doctor.finding import Entry, Finding, error
 from doctor.timeouts import Value
 
 FILE = Path("deploy/compose/pgbouncer.ini")
 _DATABASE = "*"
 # What the service sets itself where it is connected directly, in milliseconds.
-_QUERY_RUNGS = {
+_QUERY_TIMEOUTS = {
     "statement_timeout": "statement",
     "lock_timeout": "lock",
     "idle_in_transaction_session_timeout": "idle_in_transaction",
@@ -30,8 +30,7 @@ def pgbouncer_timeouts(entries: Mapping[str, Entry]) -> dict[str, list[Value]]:
 def check_pgbouncer(entries: Mapping[str, Entry], budget: int) -> Iterator[Finding]:
     pool = entries.get("default_pool_size")
     if pool and pool.value.isdecimal() and int(pool.value) > budget:
-        yield Finding(
-            Severity.ERROR,
+        yield error(
             "connection budget",
             f"PgBouncer opens up to {pool.value} connections, and the budget is {budget}.",
             pool.where,
@@ -40,8 +39,7 @@ def check_pgbouncer(entries: Mapping[str, Entry], budget: int) -> Iterator[Findi
         )
     mode = entries.get("pool_mode")
     if mode and mode.value != "transaction":
-        yield Finding(
-            Severity.ERROR,
+        yield error(
             "connection budget",
             f"pool_mode is {mode.value}.",
             mode.where,
@@ -57,5 +55,5 @@ def _timeouts(entries: Mapping[str, Entry]) -> Iterator[tuple[str, Value]]:
     database = entries.get(_DATABASE)
     if database:
         for name, milliseconds in re.findall(r"SET (\w+) = (\d+)", database.value):
-            if name in _QUERY_RUNGS:
-                yield _QUERY_RUNGS[name], Value(int(milliseconds) / 1000, database.where)
+            if name in _QUERY_TIMEOUTS:
+                yield _QUERY_TIMEOUTS[name], Value(int(milliseconds) / 1000, database.where)

@@ -1,0 +1,205 @@
+"""What compose, Kubernetes and systemd say about the service, in one form, and its checks."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from doctor.finding import Entry, Finding, error, warning
+from doctor.settings import (
+    AllSettings,
+    everybody_is_trusted,
+    too_many_connections,
+    trusts_everybody,
+)
+from doctor.timeouts import TIMEOUTS, Value
+from server.capacity import GENERATIONS, plan_capacity, plan_pool_size
+from server.machine import Machine
+
+_INTERPOLATION = re.compile(r"\$\{\w+(?::?-([^}]*)|[^}]*)\}|\$\w+")
+_SECRETS = re.compile(r"^(SECRET_KEY|JWT_KEYS)$|PASSWORD$")
+_URL_PASSWORD = re.compile(r"://[^/@:]*:[^/@]+@")
+_CAPACITY_SETTINGS = (
+    "replicas",
+    "web_concurrency",
+    "database_pool_size",
+    "database_connection_budget",
+)
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """Everything may be missing; `where` is the container or unit."""
+
+    where: str
+    is_nginx: bool = False
+    environment: Mapping[str, Entry] = field(default_factory=dict)
+    # Those of doctor/timeouts.py that this file sets.
+    timeouts: Mapping[str, Value] = field(default_factory=dict)
+    replicas: Entry | None = None
+    cores: float | None = None
+    memory_bytes: int | None = None
+    has_read_only_root: bool = False
+    writable: tuple[str, ...] = ()
+    has_unix_socket: bool = False
+
+
+def interpolate(text: str) -> str | None:
+    """With the defaults of `${NAME:-default}`; None when the environment must tell."""
+    unknown = [match for match in _INTERPOLATION.finditer(text) if match[1] is None]
+    return None if unknown else _INTERPOLATION.sub(lambda match: match[1], text)
+
+
+def read_environment_file(root: Path, file: Path) -> dict[str, Entry]:
+    """NAME=value lines, as Kustomize and systemd read them."""
+    if not file.is_file():
+        return {}
+    entries: dict[str, Entry] = {}
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+        name, equals, value = line.partition("=")
+        if equals and not line.lstrip().startswith(("#", ";")):
+            entries[name.strip()] = Entry(value.strip(), f"{file.relative_to(root)}:{number}")
+    return entries
+
+
+def _timeouts(deployment: Deployment) -> Iterator[tuple[str, Value]]:
+    """What the file sets itself, and the settings in its environment."""
+    yield from deployment.timeouts.items()
+    by_setting = {timeout.name: name for name, timeout in TIMEOUTS.items()}
+    for setting, entry in deployment.environment.items():
+        text = interpolate(entry.value)
+        if setting in by_setting and text and re.fullmatch(r"\d+(\.\d+)?", text):
+            yield by_setting[setting], Value(float(text), entry.where)
+
+
+def values_by_timeout(deployments: Sequence[Deployment]) -> dict[str, list[Value]]:
+    values: dict[str, list[Value]] = {}
+    for deployment in deployments:
+        for name, value in _timeouts(deployment):
+            values.setdefault(name, []).append(value)
+    return values
+
+
+def check_deployment(deployment: Deployment, settings: AllSettings) -> list[Finding]:
+    findings = [*_check_root(deployment)]
+    if not deployment.is_nginx:
+        own = _settings_of(deployment, settings)
+        findings += [
+            *_check_secrets(deployment),
+            *_check_production(deployment),
+            *_check_trust(deployment),
+            *_check_concurrency(deployment),
+            *_check_replicas(deployment, own),
+            *_check_room(deployment, own),
+        ]
+    return findings
+
+
+def _check_root(deployment: Deployment) -> Iterator[Finding]:
+    needs = deployment.has_read_only_root and not any(
+        path == "/tmp" or (deployment.is_nginx and path.startswith("/var/cache"))  # noqa: S108
+        for path in deployment.writable
+    )
+    if needs:
+        yield error(
+            "writable paths",
+            "The root file system is read-only and /tmp is not writable.",
+            deployment.where,
+            "Bodies that do not fit in memory and temporary files have no place.",
+            "Mount a tmpfs at /tmp.",
+        )
+
+
+def _check_secrets(deployment: Deployment) -> Iterator[Finding]:
+    for name, entry in deployment.environment.items():
+        is_secret = _SECRETS.search(name) or _URL_PASSWORD.search(entry.value)
+        if is_secret and entry.value and "$" not in entry.value:
+            yield error(
+                "secrets",
+                f"{name} is written out.",
+                entry.where,
+                "Everybody who reads the repository has it.",
+                f"Leave it out and mount a file /run/secrets/{name.lower()}.",
+            )
+
+
+def _check_production(deployment: Deployment) -> Iterator[Finding]:
+    for name, allowed, default in (
+        ("ENVIRONMENT", ("production",), "production"),
+        ("DOCS_ENABLED", ("", "false", "0"), "false"),
+    ):
+        entry = deployment.environment.get(name)
+        value = interpolate(entry.value) if entry else None
+        if entry and value is not None and value.lower() not in allowed:
+            yield error(
+                "production",
+                f"{name} is {value}.",
+                entry.where,
+                "Docs are public and weak secrets are accepted outside of production.",
+                f"Write {name}={default}.",
+            )
+
+
+def _check_trust(deployment: Deployment) -> Iterator[Finding]:
+    entry = deployment.environment.get("FORWARDED_ALLOW_IPS")
+    if entry and trusts_everybody(entry.value) and not deployment.has_unix_socket:
+        yield everybody_is_trusted(entry.where)
+
+
+def _settings_of(deployment: Deployment, settings: AllSettings) -> AllSettings:
+    """Those for capacity, as this deployment would read them; not those of this machine."""
+    update: dict[str, int | None] = {
+        name: AllSettings.model_fields[name].default for name in _CAPACITY_SETTINGS
+    }
+    for name in _CAPACITY_SETTINGS:
+        entry = deployment.environment.get(name.upper())
+        text = interpolate(entry.value) if entry else None
+        if text and text.isdecimal() and int(text) > 0:
+            update[name] = int(text)
+    return settings.model_copy(update=update)
+
+
+def _check_concurrency(deployment: Deployment) -> Iterator[Finding]:
+    concurrency = deployment.environment.get("WEB_CONCURRENCY")
+    if concurrency and interpolate(concurrency.value) == "":
+        yield error(
+            "capacity",
+            "WEB_CONCURRENCY is empty.",
+            concurrency.where,
+            "gunicorn itself reads it and refuses to start.",
+            "Leave it out or write a number.",
+        )
+
+
+def _check_replicas(deployment: Deployment, settings: AllSettings) -> Iterator[Finding]:
+    replicas = int(deployment.replicas.value) if deployment.replicas else settings.replicas
+    if replicas > settings.replicas:
+        yield warning(
+            "connection budget",
+            f"There can be {replicas} replicas, and REPLICAS says {settings.replicas}.",
+            deployment.replicas.where if deployment.replicas else deployment.where,
+            "Each of them plans as if the others had no connections.",
+            f"Write REPLICAS={replicas} next to the other settings.",
+        )
+    workers = settings.web_concurrency
+    if workers:
+        connections = replicas * workers * plan_pool_size(settings, workers) * GENERATIONS
+        budget = settings.database_connection_budget
+        if connections > budget:
+            yield too_many_connections(deployment.where, connections, budget)
+
+
+def _check_room(deployment: Deployment, settings: AllSettings) -> Iterator[Finding]:
+    if not deployment.cores or not settings.web_concurrency:
+        return
+    cores = max(1, round(deployment.cores))
+    plan = plan_capacity(settings, Machine(cores, deployment.cores, deployment.memory_bytes))
+    if settings.web_concurrency > plan.workers:
+        entry = deployment.environment.get("WEB_CONCURRENCY")
+        yield warning(
+            "capacity",
+            f"{settings.web_concurrency} workers; {'; '.join(plan.reasons[:2])}.",
+            entry.where if entry else deployment.where,
+            "They wait for each other's CPU, or are killed for their memory.",
+            f"Write WEB_CONCURRENCY={plan.workers}, or raise the limits.",
+        )

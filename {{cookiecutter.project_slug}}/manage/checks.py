@@ -1,0 +1,59 @@
+"""`manage capacity` and `manage doctor`: what was planned, and what is wrong."""
+
+import json
+import os
+import sys
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from server.capacity import plan_capacity
+from server.machine import read_machine
+from server.settings import ServerSettings
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def capacity(as_json: bool) -> None:
+    """Show how many workers and connections there will be, and why."""
+    settings = ServerSettings.load()
+    plan = plan_capacity(settings, read_machine(), settings.web_concurrency)
+    if as_json:
+        click.echo(json.dumps(asdict(plan), indent=2))
+        return
+    click.echo(f"workers      {plan.workers}")
+    click.echo(f"pool size    {plan.pool_size}")
+    click.echo(f"connections  {plan.connections} of {plan.connection_budget}")
+    for reason in plan.reasons:
+        click.echo(f"- {reason}")
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def doctor(as_json: bool) -> None:
+    """Check settings, files, database and kernel against each other; 1 when something is wrong."""
+    if os.environ.get("WEB_CONCURRENCY") == "":
+        raise click.ClickException("WEB_CONCURRENCY is empty: unset it or write a number.")
+    # The parsers and the database driver: `manage capacity` does without.
+    from doctor.examine import examine, invalid_settings  # noqa: PLC0415
+    from doctor.settings import AllSettings  # noqa: PLC0415
+
+    try:
+        findings = examine(Path.cwd(), AllSettings.load())
+    except SystemExit as error:
+        findings = [invalid_settings(str(error))]
+    counts = Counter(str(finding.severity) for finding in findings)
+    if as_json:
+        report = {
+            "errors": counts["error"],
+            "warnings": counts["warning"],
+            "findings": [asdict(finding) for finding in findings],
+        }
+        click.echo(json.dumps(report, indent=2))
+    else:
+        for finding in findings:
+            click.echo(str(finding))
+        click.echo(f"{counts['error']} errors, {counts['warning']} warnings.")
+    sys.exit(1 if counts["error"] else 0)
