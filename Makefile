@@ -40,6 +40,7 @@ check: ## Check everything, change nothing
 	@$(IN_SERVICE) ruff check .
 	@$(IN_SERVICE) ruff format --check .
 	@$(IN_SERVICE) mypy .
+	@$(RUN) python -m tests.size
 
 fix: ## Mend what can be mended: imports, format
 	@# What cannot be mended must not keep the rest from being formatted; `make check` names it.

@@ -13,6 +13,7 @@ from manage.cli import main
 from server.capacity import plan_capacity
 from server.machine import Machine
 from server.settings import ServerSettings
+from server.uvicorn_options import GUNICORN_SETTINGS, UVICORN_DEFAULTS, UVICORN_OPTIONS
 from uvicorn import Config
 
 DATABASE = {"database_url": "postgresql://app@127.0.0.1/app", "secret_key": "x" * 32}
@@ -36,6 +37,16 @@ def written(default: object) -> str:
     return str(default).rstrip("/")
 
 
+def uvicorn_options() -> list[str]:
+    return [name for name in inspect.signature(Config).parameters if name != "app"]
+
+
+def defaults_of(option: str) -> list[str]:
+    """Uvicorn's own, and ours."""
+    own = inspect.signature(Config).parameters[option].default
+    return [written(own), written(UVICORN_DEFAULTS.get(option, own))]
+
+
 def routes() -> dict[str, dict[str, list[str]]]:
     document = create_app(Settings.model_validate(DATABASE)).openapi()
     return {
@@ -55,10 +66,14 @@ def routes() -> dict[str, dict[str, list[str]]]:
 
 def commands(command: click.Command, name: str = "manage") -> dict[str, list[str]]:
     if isinstance(command, click.Group):
+        context = click.Context(command)
+        children = {
+            one: command.get_command(context, one) for one in command.list_commands(context)
+        }
         return {
             full: options
-            for child in command.commands.values()
-            for full, options in commands(child, f"{name} {child.name}").items()
+            for word, child in children.items()
+            for full, options in commands(child, f"{name} {word}").items()
         }
     return {name: [option for parameter in command.params for option in parameter.opts]}
 
@@ -68,7 +83,7 @@ def orders() -> list[list[str]]:
 
 
 def cell(name: str) -> str:
-    return f"{TIMEOUTS[name].title} {TIMEOUTS[name].default_seconds:g} s"
+    return f"{TIMEOUTS[name].name} {TIMEOUTS[name].default_seconds:g} s"
 
 
 def plans() -> list[list[str]]:
@@ -85,7 +100,10 @@ def plan_of(cores: int, gibibytes: int) -> list[str]:
 json.dump(
     {
         "settings": settings(),
-        "uvicorn_options": list(inspect.signature(Config).parameters),
+        "server_settings": [name.upper() for name in ServerSettings.model_fields],
+        "uvicorn_options": uvicorn_options(),
+        "uvicorn_settings": {name: defaults_of(name) for name in UVICORN_OPTIONS},
+        "gunicorn_settings": GUNICORN_SETTINGS,
         "routes": routes(),
         "commands": commands(main),
         "orders": orders(),

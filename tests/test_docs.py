@@ -46,7 +46,10 @@ class Facts(TypedDict):
     """What `service_facts.py` prints."""
 
     settings: dict[str, str]
+    server_settings: list[str]
     uvicorn_options: list[str]
+    uvicorn_settings: dict[str, list[str]]
+    gunicorn_settings: dict[str, str]
     routes: dict[str, Route]
     commands: dict[str, list[str]]
     orders: list[list[str]]

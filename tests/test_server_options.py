@@ -1,59 +1,33 @@
-"""docs/server-options.md has every setting of the server, with the default that the code has."""
+"""docs/server-options.md has every setting of the server and every option of Uvicorn."""
 
-import ast
 import re
-from collections.abc import Iterator
 
-import pytest
-
-from tests.conftest import REPOSITORY, SERVICE
-
-MODULE = ast.parse((REPOSITORY / SERVICE / "server/settings.py").read_text())
-PAGE = (REPOSITORY / "docs/server-options.md").read_text()
-# Rows of six cells: setting, Uvicorn's option, its default, ours, why, handed on as.
-ROWS = {
-    cells[0].strip("`"): cells
-    for line in PAGE.splitlines()
-    if len(cells := [cell.strip() for cell in line.strip("|").split("|")]) == 6
-}
+from tests.conftest import REPOSITORY
+from tests.test_docs import facts
 
 
-def fields() -> Iterator[tuple[str, ast.expr]]:
-    [settings] = [
-        node
-        for node in MODULE.body
-        if isinstance(node, ast.ClassDef) and node.name == "ServerSettings"
-    ]
-    for node in settings.body:
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value:
-            yield node.target.id.upper(), node.value
+def rows(heading: str) -> dict[str, list[str]]:
+    """Of the table below this heading, by the names in the first cell."""
+    page = (REPOSITORY / "docs/server-options.md").read_text()
+    table = page.partition(f"## {heading}\n")[2].partition("\n## ")[0]
+    cells = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("| `")]
+    return {name: rest for first, *rest in cells for name in re.findall(r"`(\w+)`", first)}
 
 
-def written(default: ast.expr) -> str:
-    """As in `.env`, in backticks; or none."""
-    if isinstance(default, ast.Call):
-        [default] = [word.value for word in default.keywords if word.arg == "default"]
-    value = ast.literal_eval(default)
-    if value is None:
-        return "none"
-    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+def test_every_setting_of_the_server_is_listed_with_its_default() -> None:
+    listed = {name: cells[0] for name, cells in rows("Settings").items()}
+    names = set(facts()["server_settings"]) - {"LOG_LEVEL", "LOG_FORMAT"}
+    assert listed == {name: facts()["settings"][name] for name in names}
 
 
-def options() -> set[str]:
-    """What `uvicorn_options` hands on."""
-    [function] = [
-        node
-        for node in MODULE.body
-        if isinstance(node, ast.FunctionDef) and node.name == "uvicorn_options"
-    ]
-    keys = [key for node in ast.walk(function) if isinstance(node, ast.Dict) for key in node.keys]
-    return {str(key.value) for key in keys if isinstance(key, ast.Constant)}
+def test_every_option_that_uvicorn_gets_is_listed_with_both_defaults() -> None:
+    listed = {name: cells[:2] for name, cells in rows("Uvicorn's own variables").items()}
+    options = facts()["uvicorn_settings"].items()
+    assert listed == {f"UVICORN_{name.upper()}": defaults for name, defaults in options}
 
 
-@pytest.mark.parametrize(("setting", "default"), list(fields()))
-def test_page_states_the_default_that_the_code_has(setting: str, default: ast.expr) -> None:
-    assert ROWS[setting][3] == written(default)
-
-
-def test_page_has_every_option_that_is_handed_on() -> None:
-    assert options() <= set(re.findall(r"`(\w+)`", PAGE))
+def test_every_other_option_says_what_to_use_instead() -> None:
+    listed = {name: cells[0].strip("`") for name, cells in rows("Not for Uvicorn").items()}
+    instead = facts()["gunicorn_settings"]
+    assert listed.keys() == set(facts()["uvicorn_options"]) - facts()["uvicorn_settings"].keys()
+    assert {name: listed[name] for name in instead} == instead
