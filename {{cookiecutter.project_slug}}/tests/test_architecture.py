@@ -90,7 +90,7 @@ def test_imports_point_down(module: str) -> None:
     assert own in FLOOR_OF, f"Write {own} into FLOORS here: above all that it imports."
     for other in {package(name) for name in imports(module) if name.startswith("app.")} - {own}:
         assert FLOOR_OF[other] < FLOOR_OF[own], (
-            f"{module} imports app.{other}, which is not below it: move what both need further down,"
+            f"{module} imports app.{other}, which is not below it: move what both need lower,"
             " or let the upper one call the lower one."
         )
 
