@@ -1,21 +1,17 @@
-"""A real nginx for the tests, and the small application behind it."""
+"""The small application behind nginx, and what its tests say to nginx."""
 
 import json
-import os
 import socket
-import subprocess
 import threading
-import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
 import uvicorn
 from httpx2 import Response
 from starlette.types import Receive, Scope, Send
 
-from development import nginx
+from tests.servers import wait_until
 
 
 async def echo(scope: Scope, receive: Receive, send: Send) -> None:
@@ -50,31 +46,6 @@ def running_application() -> Iterator[int]:
         thread.join(timeout=10)
 
 
-def find_binary() -> str:
-    try:
-        return nginx.find_binary()
-    except nginx.NginxError as error:
-        if os.environ.get("REQUIRE_SYSTEM") == "1":
-            pytest.fail(str(error))
-        pytest.skip(str(error))
-
-
-@contextmanager
-def running_nginx(folder: Path, port: int) -> Iterator[None]:
-    binary = find_binary()
-    nginx.check(binary, folder)
-    process = subprocess.Popen(nginx.command(binary, folder))
-    try:
-        deadline = time.monotonic() + 5
-        while time.monotonic() < deadline and process.poll() is None:
-            with suppress(OSError), closing(socket.create_connection(("127.0.0.1", port))):
-                break
-        yield
-    finally:
-        process.terminate()
-        process.wait(timeout=10)
-
-
 def exchange(port: int, request: str) -> str:
     """What a client sends that no library would send."""
     with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
@@ -91,8 +62,5 @@ def assert_is_problem(response: Response, status: int) -> None:
 
 def lines_with(file: Path, text: str) -> list[str]:
     """nginx writes the line after it has answered."""
-    deadline = time.monotonic() + 5
-    lines: list[str] = []
-    while not lines and time.monotonic() < deadline:
-        lines = [line for line in file.read_text().splitlines() if text in line]
-    return lines
+    wait_until(lambda: text in file.read_text())
+    return [line for line in file.read_text().splitlines() if text in line]

@@ -12,13 +12,8 @@ from websockets.sync.client import connect
 
 from development import nginx
 from development.ports import free_port
-from tests.edge import (
-    assert_is_problem,
-    exchange,
-    lines_with,
-    running_application,
-    running_nginx,
-)
+from tests.edge import assert_is_problem, exchange, lines_with, running_application
+from tests.servers import running_nginx
 
 pytestmark = pytest.mark.system
 

@@ -16,7 +16,8 @@ from httpx2 import Client
 
 from development import nginx
 from development.ports import free_port
-from tests.edge import assert_is_problem, find_binary, running_nginx
+from tests.edge import assert_is_problem
+from tests.servers import find_binary, running_nginx
 
 pytestmark = pytest.mark.system
 
@@ -26,7 +27,9 @@ HTTP2_DIRECTIVE = (1, 25, 1)
 
 
 def version() -> tuple[int, ...]:
-    printed = subprocess.run([find_binary(), "-v"], capture_output=True, text=True, check=True)
+    printed = subprocess.run(
+        [find_binary("nginx"), "-v"], capture_output=True, text=True, check=True
+    )
     return tuple(int(part) for part in re.findall(r"nginx/([\d.]+)", printed.stderr)[0].split("."))
 
 

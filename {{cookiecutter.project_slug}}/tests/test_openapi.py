@@ -17,7 +17,7 @@ from sqlalchemy import make_url
 from app.main import create_app
 from app.settings import Settings
 from tests.conftest import PASSWORD, execute
-from tests.running import running_service
+from tests.servers import running_service
 from tests.test_settings import GOOD
 
 pytestmark = pytest.mark.system

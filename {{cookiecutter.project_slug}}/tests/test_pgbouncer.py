@@ -2,12 +2,7 @@
 
 import asyncio
 import os
-import shutil
-import socket
-import subprocess
-import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import closing, suppress
 
 import pytest
 from fastapi import FastAPI
@@ -20,6 +15,7 @@ from app.lifespan import build_state
 from app.settings import Settings
 from development.ports import free_port
 from tests.conftest import PASSWORD, connect
+from tests.servers import find_binary, running
 
 pytestmark = pytest.mark.system
 
@@ -38,19 +34,9 @@ default_pool_size = 2
 CLIENTS = 20
 
 
-def find_binary() -> str:
-    found = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
-    if found is None:
-        reason = "pgbouncer is not installed"
-        if os.environ.get("REQUIRE_SYSTEM") == "1":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return found
-
-
 @pytest.fixture(scope="module")
 def pgbouncer_url(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    binary, folder = find_binary(), tmp_path_factory.mktemp("pgbouncer")
+    binary, folder = find_binary("pgbouncer"), tmp_path_factory.mktemp("pgbouncer")
     url = make_url(database_url)
     port = free_port()
     login = f"user={url.username}" + (f" password={url.password}" if url.password else "")
@@ -60,22 +46,9 @@ def pgbouncer_url(database_url: str, tmp_path_factory: pytest.TempPathFactory) -
     (folder / "pgbouncer.ini").write_text(configuration)
     # It refuses to run as root.
     user = ["--user", "nobody"] if os.geteuid() == 0 else []
-    process = subprocess.Popen([binary, "--quiet", *user, str(folder / "pgbouncer.ini")])
-    try:
-        wait_for(port)
+    with running([binary, "--quiet", *user, str(folder / "pgbouncer.ini")], port):
         address = url.set(host="127.0.0.1", port=port, password=None)
         yield address.render_as_string(hide_password=False)
-    finally:
-        process.terminate()
-        process.wait(timeout=10)
-
-
-def wait_for(port: int) -> None:
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        with suppress(OSError), closing(socket.create_connection(("127.0.0.1", port))):
-            return
-        time.sleep(0.05)
 
 
 @pytest.fixture

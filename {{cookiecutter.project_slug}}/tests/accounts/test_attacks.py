@@ -22,7 +22,7 @@ from app.errors import UnauthorizedError
 from app.keys import generate_key
 from app.settings import Settings
 from tests.conftest import PASSWORD
-from tests.running import running_service
+from tests.servers import running_service
 
 pytestmark = pytest.mark.system
 

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.database import Database
 from app.settings import Settings
 from tests.conftest import PASSWORD
-from tests.running import running_service
+from tests.servers import running_service
 
 pytestmark = pytest.mark.system
 

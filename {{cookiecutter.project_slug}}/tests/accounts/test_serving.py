@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,15 @@ from jose import jwt
 from sqlalchemy import make_url
 
 from app.settings import Settings
-from development.ports import free_port
 from tests.conftest import PASSWORD, execute
-from tests.server.conftest import ROOT, Gunicorn, new_client, wait_until
+from tests.servers import (
+    ROOT,
+    SERVICE,
+    Gunicorn,
+    service_environment,
+    start_gunicorn,
+    wait_until,
+)
 from tests.test_mail import Mailbox, mailbox
 
 __all__ = ["mailbox"]
@@ -33,43 +40,29 @@ Serve = Callable[..., Gunicorn]
 def serve(settings: Settings, alembic_config: Config, tmp_path: Path) -> Iterator[Serve]:
     """In a folder with an .env of its own, as a service on a host has it."""
     command.upgrade(alembic_config, "head")
-    started = []
     (tmp_path / ".env").write_text(f"SECRET_KEY={settings.secret_key.get_secret_value()}\n")
+    with ExitStack() as running:
 
-    def serve(**environment: str) -> Gunicorn:
-        port = free_port()
-        arguments = (sys.executable, "-m", "gunicorn", "-c", str(ROOT / "gunicorn.conf.py"))
-        variables = environment_of(settings) | {"APP_PORT": str(port)} | environment
-        with (tmp_path / "log").open("wb") as log:
-            process = subprocess.Popen(
-                arguments, cwd=tmp_path, env=variables, stdout=log, stderr=subprocess.STDOUT
-            )
-        started.append(Gunicorn(process, tmp_path, port, new_client(port)))
-        wait_until(lambda: started[-1].readiness() == 200)
-        return started[-1]
+        def serve(**environment: str) -> Gunicorn:
+            variables = environment_of(settings) | environment
+            gunicorn = running.enter_context(start_gunicorn(tmp_path, variables, *SERVICE))
+            gunicorn.wait_until_ready()
+            return gunicorn
 
-    yield serve
-    for gunicorn in started:
-        gunicorn.end()
+        yield serve
     execute(make_url(str(settings.database_url)), "TRUNCATE app_user, throttle_bucket CASCADE")
 
 
 def environment_of(settings: Settings) -> dict[str, str]:
-    inherited = {name: value for name, value in os.environ.items() if name != "SECRET_KEY"}
-    return inherited | {
-        "DATABASE_URL": str(settings.database_url),
-        "ENVIRONMENT": "test",
-        "PYTHONPATH": str(ROOT),
-        "PASSWORD_MEMORY_COST_KIB": "8",
-        "PASSWORD_TIME_COST": "1",
-        "PASSWORD_PARALLELISM": "1",
-        "WEB_CONCURRENCY": "2",
-    }
+    """The secret is in `.env` and nowhere else."""
+    variables = service_environment(settings) | {"WEB_CONCURRENCY": "2"}
+    return {name: text for name, text in variables.items() if name != "SECRET_KEY"}
 
 
 def manage(gunicorn: Gunicorn, settings: Settings, *arguments: str) -> None:
     command_line = (sys.executable, "-c", "from manage.cli import main; main()", *arguments)
-    subprocess.run(command_line, cwd=gunicorn.directory, env=environment_of(settings), check=True)
+    variables = os.environ | environment_of(settings) | {"PYTHONPATH": str(ROOT)}
+    subprocess.run(command_line, cwd=gunicorn.directory, env=variables, check=True)
 
 
 def log_in(gunicorn: Gunicorn) -> str:

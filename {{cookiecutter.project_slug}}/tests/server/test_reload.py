@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.server.conftest import DEADLINE_SECONDS, Start, wait_until
+from tests.server.conftest import Start
+from tests.servers import DEADLINE_SECONDS, wait_until
 
 pytestmark = pytest.mark.system
 
@@ -76,5 +77,5 @@ def test_worker_stays_when_its_successor_cannot_start(start: Start) -> None:
     gunicorn = start(SERVER_MAX_REQUESTS="20", SERVER_MAX_REQUESTS_JITTER="0")
     first = gunicorn.worker_pid()
     (gunicorn.directory / "broken").touch()
-    wait_until(lambda: gunicorn.answers() and "This worker cannot start" in gunicorn.log())
+    wait_until(lambda: gunicorn.readiness() == 200 and "This worker cannot start" in gunicorn.log())
     assert gunicorn.worker_pid() == first

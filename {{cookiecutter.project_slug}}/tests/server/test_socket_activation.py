@@ -1,35 +1,34 @@
 """gunicorn on a unix socket that outlives it, as under systemd: a restart loses no request."""
 
 import http.client
-import os
 import socket
-import subprocess
-import sys
 import threading
-import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import httpx2
 import pytest
 
+from app.settings import Settings
 from development import nginx
 from development.ports import free_port
-from tests.edge import running_nginx
+from tests.servers import (
+    SERVICE,
+    STOP_WITHIN_SECONDS,
+    Gunicorn,
+    running_nginx,
+    service_environment,
+    start_gunicorn,
+    wait_until,
+)
 
 pytestmark = pytest.mark.system
 
-ROOT = Path(__file__).parents[2]
 CLIENTS = 8
-# What systemd does between fork and exec: the sockets from 3 on, their number, and for whom.
-ACTIVATE = """
-import os, sys
-os.dup2(int(sys.argv[1]), 3)
-os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
-os.execv(sys.executable, [sys.executable, "-m", "gunicorn"])
-"""
+Serve = Callable[[], AbstractContextManager[Gunicorn]]
 
 
 @pytest.fixture
@@ -50,28 +49,18 @@ def http_port(tmp_path: Path, listener: socket.socket) -> Iterator[int]:
         yield port
 
 
-@contextmanager
-def running_gunicorn(listener: socket.socket, database_url: str) -> Iterator[None]:
+@pytest.fixture
+def serve(tmp_path: Path, listener: socket.socket, settings: Settings) -> Serve:
     """Until its last request is answered."""
-    descriptor = listener.fileno()
-    settings = {
-        "DATABASE_URL": database_url,
-        "LOG_FORMAT": "json",
-        "SECRET_KEY": "0123456789abcdefghijklmnopqrstuv",
-        "FORWARDED_ALLOW_IPS": "*",
-        "WEB_CONCURRENCY": "1",
-    }
-    process = subprocess.Popen(
-        [sys.executable, "-c", ACTIVATE, str(descriptor)],
-        cwd=ROOT,
-        env=os.environ | settings,
-        pass_fds=(descriptor,),
-    )
-    try:
-        yield
-    finally:
-        process.terminate()
-        assert process.wait(timeout=40) == 0
+
+    @contextmanager
+    def serve() -> Iterator[Gunicorn]:
+        variables = service_environment(settings) | {"FORWARDED_ALLOW_IPS": "*"}
+        with start_gunicorn(tmp_path, variables, *SERVICE, listener=listener) as gunicorn:
+            yield gunicorn
+            assert gunicorn.stop(within_seconds=STOP_WITHIN_SECONDS) == 0
+
+    return serve
 
 
 @dataclass
@@ -108,36 +97,29 @@ class Load:
                 thread.join()
 
     def wait_for_more(self, count: int) -> None:
-        wanted, deadline = self.answers[200] + count, time.monotonic() + 30
-        while self.answers[200] < wanted and time.monotonic() < deadline:
-            time.sleep(0.05)
+        wanted = self.answers[200] + count
+        wait_until(lambda: self.answers[200] >= wanted)
 
 
-def test_no_request_is_lost_when_the_service_restarts(
-    listener: socket.socket, http_port: int, database_url: str
-) -> None:
+def test_no_request_is_lost_when_the_service_restarts(serve: Serve, http_port: int) -> None:
     load = Load(http_port)
     with load.running():
         for _ in range(2):
-            with running_gunicorn(listener, database_url):
+            with serve():
                 load.wait_for_more(500)
         # The last questions are waiting in the socket; somebody must answer them.
-        with running_gunicorn(listener, database_url):
+        with serve():
             load.wait_for_more(CLIENTS)
             load.stopped.set()
     assert load.answers.keys() == {200}
     assert load.answers[200] >= 1000
 
 
-def test_client_keeps_its_address_when_it_forges_another(
-    listener: socket.socket, http_port: int, database_url: str, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_client_keeps_its_address_when_it_forges_another(serve: Serve, http_port: int) -> None:
     # A unix socket has no peer address: uvicorn believes nginx, which overwrites the header.
-    with running_gunicorn(listener, database_url):
-        connection = http.client.HTTPConnection("127.0.0.1", http_port, timeout=30)
-        connection.request("GET", "/version", headers={"X-Forwarded-For": "203.0.113.9"})
-        assert connection.getresponse().status == 200
-        connection.close()
-    logged = capfd.readouterr().out
-    assert '"client":"127.0.0.1"' in logged
-    assert "203.0.113.9" not in logged
+    forged = {"X-Forwarded-For": "203.0.113.9"}
+    url = f"http://127.0.0.1:{http_port}/version"
+    with serve() as gunicorn:
+        assert httpx2.get(url, headers=forged, timeout=30).status_code == 200
+    assert '"client":"127.0.0.1"' in gunicorn.log()
+    assert "203.0.113.9" not in gunicorn.log()

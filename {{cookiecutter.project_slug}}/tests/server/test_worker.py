@@ -10,7 +10,8 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from tests.server.conftest import DEADLINE_SECONDS, Gunicorn, Start, launch, wait_until
+from tests.server.conftest import Start, launch
+from tests.servers import DEADLINE_SECONDS, Gunicorn, listens, wait_until
 
 pytestmark = pytest.mark.system
 
@@ -29,12 +30,9 @@ class Departure:
 
 @pytest.fixture(scope="module")
 def departure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Departure]:
-    gunicorn = launch(tmp_path_factory.mktemp("departure"), (), {})
-    try:
-        wait_until(gunicorn.answers)
+    with launch(tmp_path_factory.mktemp("departure")) as gunicorn:
+        gunicorn.wait_until_ready()
         yield watch_departure(gunicorn)
-    finally:
-        gunicorn.end()
 
 
 def watch_departure(gunicorn: Gunicorn) -> Departure:
@@ -139,4 +137,4 @@ def test_access_lines_of_uvicorn_are_written_when_asked_for(start: Start) -> Non
 def test_worker_leaves_when_the_master_was_killed(start: Start) -> None:
     gunicorn = start()
     gunicorn.process.kill()
-    wait_until(lambda: not gunicorn.accepts())
+    wait_until(lambda: not listens(gunicorn.port))
