@@ -4,24 +4,21 @@ import os
 import secrets
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
-import httpx2
 from playwright.sync_api import Page
 
 from tests.conftest import find_uv, own_environment
 from tests.ports import free_port
+from tests.servers import answers, running
 
 SERVICE = Path(__file__).parents[2] / "{{cookiecutter.project_slug}}"
 NOT_COPIED = shutil.ignore_patterns(".env", ".local", ".venv", ".*_cache", "__pycache__")
 PASSWORD = "correct horse battery staple"
-READY_WITHIN_SECONDS = 60
-STOP_WITHIN_SECONDS = 40
 
 
 @dataclass(frozen=True)
@@ -45,16 +42,12 @@ def running_service(folder: Path, **settings: str) -> Iterator[Service]:
     run(folder, environment, "manage", "migrate")
     create_admin = ("manage", "create-admin", "--email", service.admin_email, "--password-stdin")
     run(folder, environment, *create_admin, text=PASSWORD)
-    with (folder / "gunicorn.log").open("wb") as log:
-        process = subprocess.Popen(
-            command("gunicorn"), cwd=folder, env=environment, stdout=log, stderr=log
-        )
+    log, ready = folder / "gunicorn.log", f"{service.url}/readyz"
+    gunicorn = command("gunicorn")
     try:
-        wait_until_ready(service.url, process)
-        yield service
+        with running(gunicorn, log, lambda: answers(ready), environment=environment):
+            yield service
     finally:
-        process.terminate()
-        process.wait(STOP_WITHIN_SECONDS)
         if started:
             run(folder, environment, "manage", "database", "stop")
 
@@ -105,13 +98,3 @@ def run(folder: Path, environment: dict[str, str], *arguments: str, text: str = 
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-
-
-def wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + READY_WITHIN_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
-        with suppress(httpx2.HTTPError):
-            if httpx2.get(f"{url}/readyz").status_code == httpx2.codes.OK:
-                return
-        time.sleep(0.1)
-    raise AssertionError("the service did not become ready")

@@ -5,9 +5,8 @@ Once with nginx ending TLS, once below ROOT_PATH behind a proxy that cuts the pr
 
 import re
 import subprocess
-import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,9 +24,9 @@ from tests.browser.service import (
     take_screenshot,
 )
 from tests.ports import free_port
+from tests.servers import answers, running
 
 PAGES = ("", "user/list", "user/create", "item/list", "session/list", "audit-entry/list")
-NGINX_WITHIN_SECONDS = 10
 # The part of a proxy of somebody else's that matters here.
 OUTER = """
 pid outer.pid;
@@ -134,21 +133,9 @@ def trust_loopback(nginx: Path) -> None:
 @contextmanager
 def running_nginx(binary: str, folder: Path, main: str, url: str) -> Iterator[None]:
     where = ("-e", "stderr", "-p", str(folder), "-c", str(folder / main))
-    process = subprocess.Popen((binary, *where, "-g", "daemon off;"))
-    try:
-        deadline = time.monotonic() + NGINX_WITHIN_SECONDS
-        while process.poll() is None and not _answers(url):
-            assert time.monotonic() < deadline, f"nginx does not answer on {url}"
+    command = (binary, *where, "-g", "daemon off;")
+    with running(command, folder / f"{main}.log", lambda: answers(f"{url}/livez")):
         yield
-    finally:
-        process.terminate()
-        process.wait(NGINX_WITHIN_SECONDS)
-
-
-def _answers(url: str) -> bool:
-    with suppress(httpx2.HTTPError):
-        return httpx2.get(f"{url}/livez", verify=False).status_code == httpx2.codes.OK
-    return False
 
 
 @pytest.fixture

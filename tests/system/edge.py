@@ -4,14 +4,13 @@ import os
 import re
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from socket import create_connection
 
 from tests.conftest import REPOSITORY, SERVICE
+from tests.servers import listens, running
 
 DEPLOY = REPOSITORY / SERVICE / "deploy"
 # What lies over what.
@@ -49,14 +48,8 @@ class Nginx:
         # Root's workers would become `nobody`, who may not enter the folders of pytest.
         more = "daemon off;" + (" user root;" if os.geteuid() == 0 else "")
         command = [*self._in(folder), "-g", more]
-        with (folder / "log").open("w") as log:
-            process = subprocess.Popen(command, stdout=log, stderr=log)
-        try:
-            wait_for(port)
+        with running(command, folder / "log", lambda: listens(port)) as process:
             yield process.pid
-        finally:
-            process.terminate()
-            process.wait(timeout=10)
 
     def _in(self, folder: Path) -> list[str]:
         where = ["-p", str(folder), "-c", str(folder / "nginx.conf")]
@@ -86,12 +79,3 @@ def lay_out(deployment: str, folder: Path, changes: dict[str, str] | None = None
             text = text.replace(shipped, replacement)
         file.write_text(re.sub(r"\bNAME\b", "shop", text))
     return folder
-
-
-def wait_for(port: int) -> None:
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        with suppress(OSError), create_connection(("127.0.0.1", port)):
-            return
-        time.sleep(0.05)
-    raise AssertionError(f"nobody listens on port {port}")

@@ -6,12 +6,12 @@ import re
 import shutil
 import signal
 import subprocess
-import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.servers import wait_until
 from tests.system.debian import archive
 
 CA_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
@@ -140,9 +140,8 @@ class Container:
     def first_process(self) -> int:
         """Process 1, as the host numbers it."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
-        deadline = time.monotonic() + 10
-        while not (found := children.read_text().split()) and time.monotonic() < deadline:
-            time.sleep(0.01)
+        wait_until(lambda: bool(children.read_text()))
+        found = children.read_text().split()
         return int(found[0])
 
     def get(self, path: str) -> tuple[int, str]:
@@ -156,11 +155,8 @@ class Container:
             return 0, str(error)
 
     def wait_until_ready(self) -> None:
-        deadline = time.monotonic() + 30
-        while self.get("/readyz")[0] != 200:
-            assert self.process.poll() is None, self.log.read_text()
-            assert time.monotonic() < deadline, self.log.read_text()
-            time.sleep(0.1)
+        wait_until(lambda: self.process.poll() is not None or self.get("/readyz")[0] == 200)
+        assert self.process.poll() is None, self.log.read_text()
 
     def kill(self) -> None:
         """Process 1, and with it everything: the end of `unshare` does not reach another user."""

@@ -1,7 +1,6 @@
 """PgBouncer with the configuration that deploy/compose ships, in front of a test's PostgreSQL."""
 
 import os
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,8 +8,8 @@ from urllib.parse import urlsplit
 
 from tests.conftest import REPOSITORY, SERVICE
 from tests.ports import free_port
+from tests.servers import listens, running
 from tests.system.database import run_in, running_postgres
-from tests.system.edge import wait_for
 from tests.system.stack import Stack, serve
 
 SHIPPED = REPOSITORY / SERVICE / "deploy/compose/pgbouncer.ini"
@@ -33,13 +32,9 @@ def running_pgbouncer(binary: str, url: str, folder: Path) -> Iterator[str]:
         assert shipped in text
         text = text.replace(shipped, ours)
     (folder / "pgbouncer.ini").write_text(text)
-    process = subprocess.Popen([binary, *_user(), "pgbouncer.ini"], cwd=folder)
-    try:
-        wait_for(port)
+    command = (binary, *_user(), "pgbouncer.ini")
+    with running(command, folder / "log", lambda: listens(port)):
         yield url.replace(f":{address.port}/", f":{port}/")
-    finally:
-        process.terminate()
-        process.wait(timeout=10)
 
 
 @contextmanager

@@ -2,15 +2,13 @@
 
 import os
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from tests.servers import wait_until
 from tests.system.stack import Stack
 
-# Two busy cores: a worker imports for seconds, then its predecessor drains for 3 s or longer.
-HAPPENS_WITHIN_SECONDS = 60
 STARTED = "Application startup complete"
 LEAVING = "Leaving with"
 ENDED = "Application shutdown complete"
@@ -61,13 +59,6 @@ def count_connections(pid: int, port: int) -> int:
         f"socket:[{row[9]}]" for row in table if row[1].endswith(f":{port:04X}") and row[3] == "01"
     }
     return sum(os.readlink(file) in wanted for file in Path(f"/proc/{pid}/fd").iterdir())
-
-
-def wait_until(condition: Callable[[], bool], what: str = "what the test waits for") -> None:
-    deadline = time.monotonic() + HAPPENS_WITHIN_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {HAPPENS_WITHIN_SECONDS} s: {what}"
-        time.sleep(0.05)
 
 
 def _descendants(pid: int) -> Iterator[int]:

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers import wait_until
 from tests.system.load import Client, Target, sign_up
-from tests.system.processes import LEAVING, count_lines, master_pid, reload_all, wait_until
+from tests.system.processes import LEAVING, count_lines, master_pid, reload_all
 from tests.system.stack import Stack
 from tests.system.trial import Record, serve_all, setting
 from tests.system.trial_routes import replace_once

@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from tests.servers import wait_until
 from tests.system.processes import (
     ENDED,
     LEAVING,
@@ -20,7 +21,6 @@ from tests.system.processes import (
     master_pid,
     reload_all,
     replace_worker,
-    wait_until,
     worker_pids,
 )
 from tests.system.stack import Stack

@@ -12,7 +12,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.system.processes import ENDED, count_lines, master_pid, wait_until
+from tests.servers import wait_until
+from tests.system.processes import ENDED, count_lines, master_pid
 from tests.system.sql import column
 from tests.system.stack import Stack
 from tests.system.trial import Record, serve_all, service_name

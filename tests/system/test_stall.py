@@ -7,7 +7,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.system.processes import count_lines, wait_until, worker_pids
+from tests.servers import wait_until
+from tests.system.processes import count_lines, worker_pids
 from tests.system.stack import Stack
 from tests.system.trial import serve_all
 from tests.system.trial_routes import STALLING_LINE

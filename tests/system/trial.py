@@ -9,8 +9,9 @@ from threading import Thread
 
 import httpx2
 
+from tests.servers import wait_until
 from tests.system.load import Outcome, Plan, Target, run_load, sign_up
-from tests.system.processes import STARTED, count_lines, wait_until
+from tests.system.processes import STARTED, count_lines
 from tests.system.sql import Watched, column, planned_connections, watched_connections
 from tests.system.stack import Stack, serve
 

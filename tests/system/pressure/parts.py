@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.system.processes import children, wait_until
+from tests.servers import wait_until
+from tests.system.processes import children
 from tests.system.stack import Stack
 
 QUERY = """

@@ -7,10 +7,11 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.servers import wait_until
 from tests.system.load import Target
 from tests.system.pressure.answers import ask_at_once, percentile_ms, statuses
 from tests.system.pressure.parts import lock, query
-from tests.system.processes import children, master_pid, wait_until
+from tests.system.processes import children, master_pid
 from tests.system.stack import Stack
 
 pytestmark = pytest.mark.alone

@@ -8,10 +8,10 @@ from urllib.parse import urlencode
 
 import pytest
 
+from tests.servers import wait_until
 from tests.system.load import PASSWORD, Target
 from tests.system.pressure.answers import Answer, Connection, ask_at_once, get, statuses
 from tests.system.pressure.parts import nginx_folder, shipped_limits
-from tests.system.processes import wait_until
 from tests.system.stack import Stack
 
 pytestmark = pytest.mark.alone

@@ -9,6 +9,7 @@ from time import monotonic
 
 import pytest
 
+from tests.servers import HAPPENS_WITHIN_SECONDS, wait_until
 from tests.system.load import Plan, Target
 from tests.system.pressure.answers import (
     Answer,
@@ -20,14 +21,7 @@ from tests.system.pressure.answers import (
     statuses,
 )
 from tests.system.pressure.parts import database, query
-from tests.system.processes import (
-    HAPPENS_WITHIN_SECONDS,
-    STARTED,
-    children,
-    count_lines,
-    master_pid,
-    wait_until,
-)
+from tests.system.processes import STARTED, children, count_lines, master_pid
 from tests.system.stack import Stack
 
 pytestmark = pytest.mark.alone
