@@ -23,7 +23,7 @@ def environment(
     monkeypatch.setenv("DATABASE_URL", str(settings.database_url))
     monkeypatch.setenv("SECRET_KEY", settings.secret_key.get_secret_value())
     # The cheapest that argon2 allows.
-    for name, value in (("MEMORY_KIB", "8"), ("TIME_COST", "1"), ("PARALLELISM", "1")):
+    for name, value in (("MEMORY_COST_KIB", "8"), ("TIME_COST", "1"), ("PARALLELISM", "1")):
         monkeypatch.setenv(f"PASSWORD_{name}", value)
     yield
     execute(make_url(str(settings.database_url)), "TRUNCATE app_user, throttle_bucket CASCADE")

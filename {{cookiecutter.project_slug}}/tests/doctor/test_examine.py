@@ -1,18 +1,17 @@
 """The doctor passes on the shipped files and catches each timeout that is broken by hand."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 
 from doctor.examine import examine_files
 from doctor.finding import Severity
 from doctor.settings import AllSettings
-from tests.doctor.conftest import ROOT, edit, find_mistakes
+from manage.cli import main
+from tests.doctor.conftest import edit, find_mistakes
 
 COMPOSE = "deploy/compose/compose.yaml"
 DEPLOYMENT = "deploy/kubernetes/base/deployment.yaml"
@@ -188,25 +187,16 @@ def test_order_is_caught_when_a_setting_breaks_it(
     assert {one.what.partition(" (")[0] for one in found} == names
 
 
-def manage(folder: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    """With a database that is not there."""
-    environment = os.environ | {
-        "PYTHONPATH": str(ROOT),
-        "DATABASE_URL": f"postgresql://app:{PASSWORD}@127.0.0.1:1/app",
-        "SECRET_KEY": SECRET,
-        "ENVIRONMENT": "production",
-        **settings,
-    }
-    command = [sys.executable, "-c", "from manage.cli import main; main()", "doctor", *arguments]
-    return subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
-    )
+def doctor(*arguments: str, **settings: str) -> Result:
+    """In the folder of the service, with a database that is not there."""
+    away = {"DATABASE_URL": f"postgresql://app:{PASSWORD}@127.0.0.1:1/app", "SECRET_KEY": SECRET}
+    return CliRunner().invoke(main, ["doctor", *arguments], env=away | settings)
 
 
 def test_report_is_json_and_has_no_secret_when_the_database_is_away(service: Path) -> None:
-    result = manage(service, "--json")
+    result = doctor("--json")
     report = json.loads(result.stdout)
-    assert result.returncode == 1
+    assert result.exit_code == 1
     assert report["errors"] == sum(one["severity"] == "error" for one in report["findings"]) == 1
     assert report["findings"][0]["check"] == "database"
     assert set(report["findings"][0]) == {"severity", "check", "what", "where", "why", "fix"}
@@ -215,14 +205,14 @@ def test_report_is_json_and_has_no_secret_when_the_database_is_away(service: Pat
 
 
 def test_report_is_one_line_for_each_finding(service: Path) -> None:
-    lines = manage(service).stdout.splitlines()
+    lines = doctor().stdout.splitlines()
     assert lines[-1].startswith("1 errors, ")
     assert all(line.startswith(("error: ", "warning: ", "note: ")) for line in lines[:-1])
 
 
 def test_missing_files_are_named(service: Path) -> None:
     shutil.rmtree(service / "deploy")
-    result = manage(service, "--json")
+    result = doctor("--json")
     notes = [one for one in json.loads(result.stdout)["findings"] if one["severity"] == "note"]
     assert "deploy/nginx/nginx.conf" in {one["where"] for one in notes}
     assert result.stderr == ""
@@ -238,9 +228,9 @@ def test_doctor_does_without_its_linters_when_it_runs_in_the_image(
 
 
 def test_invalid_settings_are_a_finding(service: Path) -> None:
-    result = manage(service, "--json", SECRET_KEY="hunter2")
+    result = doctor("--json", SECRET_KEY="hunter2")
     [finding] = json.loads(result.stdout)["findings"]
-    assert (result.returncode, finding["check"]) == (1, "settings")
+    assert (result.exit_code, finding["check"]) == (1, "settings")
     assert "SECRET_KEY" in finding["what"]
     assert "hunter2" not in result.stdout
 

@@ -1,18 +1,15 @@
 """The plan for each machine, and the budget of connections."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from manage.cli import main
 from server.capacity import plan_capacity, plan_pool_size
 from server.machine import Machine
 from server.settings import ServerSettings
 
-ROOT = Path(__file__).parent.parent.parent
 MIB = 2**20
 
 
@@ -72,23 +69,18 @@ def test_operator_wins_and_is_told() -> None:
     assert "WEB_CONCURRENCY sets 7 instead of 2" in str(plan)
 
 
-def manage(*arguments: str, **environment: str) -> str:
-    variables = os.environ | {
-        "DATABASE_URL": "postgresql://app@127.0.0.1/app",
-        "SECRET_KEY": "0123456789abcdefghijklmnopqrstuv",
-    }
-    command = [sys.executable, "-c", "from manage.cli import main; main()", *arguments]
-    return subprocess.run(
-        command, cwd=ROOT, env=variables | environment, capture_output=True, text=True, check=True
-    ).stdout
+def capacity(*options: str, **environment: str) -> str:
+    result = CliRunner().invoke(main, ["capacity", *options], env=environment)
+    assert result.exit_code == 0, result.output
+    return result.output
 
 
 def test_capacity_is_printed_as_json() -> None:
-    plan = json.loads(manage("capacity", "--json", WEB_CONCURRENCY="3", REPLICAS="2"))
+    plan = json.loads(capacity("--json", WEB_CONCURRENCY="3", REPLICAS="2"))
     assert plan["workers"] == 3
     assert plan["connections"] == 2 * 3 * plan["pool_size"] * 2
     assert plan["connection_budget"] == 90
 
 
 def test_capacity_is_printed_for_people() -> None:
-    assert "workers      3\n" in manage("capacity", WEB_CONCURRENCY="3")
+    assert "workers      3\n" in capacity(WEB_CONCURRENCY="3")
