@@ -34,12 +34,15 @@ check: ## Check everything, change nothing
 	@$(RUN) ruff check .
 	@$(RUN) ruff format --check .
 	@$(RUN) mypy
+	@$(RUN) deptry --ignore DEP002,DEP004 demo hooks tests
 	@$(RUN) yamllint --strict $(WORKFLOWS)
 	@$(RUN) actionlint $(WORKFLOWS)
 	@$(RUN) zizmor --offline --quiet $(WORKFLOWS)
 	@$(IN_SERVICE) ruff check .
 	@$(IN_SERVICE) ruff format --check .
 	@$(IN_SERVICE) mypy .
+	@$(IN_SERVICE) deptry .
+	@$(IN_SERVICE) deptry --exclude '^$$' --ignore DEP002,DEP004 tests
 	@$(RUN) python -m tests.size
 
 fix: ## Mend what can be mended: imports, format
