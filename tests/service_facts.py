@@ -5,6 +5,8 @@ import json
 import sys
 
 import click
+from uvicorn import Config
+
 from app.main import create_app
 from app.settings import Settings
 from doctor.settings import AllSettings
@@ -14,7 +16,6 @@ from server.capacity import plan_capacity
 from server.machine import Machine
 from server.settings import ServerSettings
 from server.uvicorn_options import GUNICORN_SETTINGS, UVICORN_DEFAULTS, UVICORN_OPTIONS
-from uvicorn import Config
 
 DATABASE = {"database_url": "postgresql://app@127.0.0.1/app", "secret_key": "x" * 32}
 # Cores and GiB of the table in docs/growth.md.

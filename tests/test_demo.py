@@ -14,8 +14,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from development.ports import free_port
 from tests.conftest import REPOSITORY, own_environment
-from tests.ports import free_port
 
 RunningDemo = tuple[subprocess.Popen[str], re.Match[str]]
 

@@ -12,8 +12,8 @@ from uuid import uuid4
 
 from playwright.sync_api import Page
 
+from development.ports import free_port
 from tests.conftest import find_uv, own_environment
-from tests.ports import free_port
 from tests.servers import answers, running
 
 SERVICE = Path(__file__).parents[2] / "{{cookiecutter.project_slug}}"

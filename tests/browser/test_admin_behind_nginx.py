@@ -14,6 +14,7 @@ import httpx2
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from development.ports import free_port
 from tests.browser.service import (
     PASSWORD,
     Service,
@@ -23,7 +24,6 @@ from tests.browser.service import (
     running_service,
     take_screenshot,
 )
-from tests.ports import free_port
 from tests.servers import answers, running
 
 PAGES = ("", "user/list", "user/create", "item/list", "session/list", "audit-entry/list")

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from development.ports import free_port
 from tests.conftest import REPOSITORY, SERVICE
-from tests.ports import free_port
 from tests.servers import listens, running
 from tests.system.database import run_in, running_postgres
 from tests.system.stack import Stack, serve

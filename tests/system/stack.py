@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from development.ports import free_port
 from tests.conftest import own_environment
-from tests.ports import free_port
 from tests.servers import answers, running
 
 MAKE_SERVE = ("make", "--no-print-directory", "serve")

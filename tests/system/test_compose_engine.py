@@ -10,8 +10,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from development.ports import free_port
 from tests.conftest import Bake, own_environment
-from tests.ports import free_port
 
 DOMAIN = "shop.example.com"
 

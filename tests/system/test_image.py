@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.ports import free_port
+from development.ports import free_port
 from tests.system.conftest import BUILD, REVISION
 from tests.system.image import Buildah, Container, Image, files_below, inspect
 

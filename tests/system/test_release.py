@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.ports import free_port
+from development.ports import free_port
 from tests.system.edge import Nginx, lay_out
 from tests.system.image import Container, Image
 from tests.system.load import Outcome, Plan, Target, run_load_until, sign_up
