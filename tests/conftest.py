@@ -35,6 +35,20 @@ def copy_template(target: Path) -> Path:
     return target
 
 
+def generate(
+    source: Path, output: Path, config: Path, answers: dict[str, str], *, overwrite: bool = False
+) -> Path:
+    project = cookiecutter(
+        str(source),
+        no_input=True,
+        extra_context=answers,
+        config_file=str(config),
+        output_dir=str(output),
+        overwrite_if_exists=overwrite,
+    )
+    return Path(project)
+
+
 def find_uv() -> str:
     """`uv run` says where it lies itself; it need not be on the PATH."""
     return os.environ.get("UV") or shutil.which("uv") or pytest.fail("run this with `make test`")
@@ -110,15 +124,8 @@ def bake(template: Path, user_config: Path, tmp_path: Path) -> Bake:
     def bake_into(
         folder: str = "bakes", *, source: Path = template, overwrite: bool = False, **answers: str
     ) -> Path:
-        project = cookiecutter(
-            str(source),
-            no_input=True,
-            extra_context=answers,
-            config_file=str(user_config),
-            output_dir=str(tmp_path / folder),
-            overwrite_if_exists=overwrite,
-        )
-        return Path(project)
+        output = tmp_path / folder
+        return generate(source, output, user_config, answers, overwrite=overwrite)
 
     return bake_into
 
@@ -128,14 +135,7 @@ def bake_once(template: Path, user_config: Path, tmp_path_factory: pytest.TempPa
     """For services that several tests share, each under a name of its own."""
 
     def bake_into(folder: str, **answers: str) -> Path:
-        project = cookiecutter(
-            str(template),
-            no_input=True,
-            extra_context=answers,
-            config_file=str(user_config),
-            output_dir=str(tmp_path_factory.mktemp(folder)),
-        )
-        return Path(project)
+        return generate(template, tmp_path_factory.mktemp(folder), user_config, answers)
 
     return bake_into
 

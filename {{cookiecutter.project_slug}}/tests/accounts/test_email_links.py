@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
@@ -28,12 +27,6 @@ NEW_PASSWORD = "another good one"
 @pytest.fixture
 def state(settings: Settings, database: Database, mailbox: Mailbox) -> State:
     return build_state(smtp_settings(settings, mailbox), database)
-
-
-@pytest.fixture
-async def client(app: FastAPI, state: State) -> AsyncIterator[AsyncClient]:
-    async with connect(app, state) as client:
-        yield client
 
 
 async def ask_for_reset(client: AsyncClient, email: str) -> Response:

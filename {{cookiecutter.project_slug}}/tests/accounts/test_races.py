@@ -1,12 +1,10 @@
 """Two things at once to one account: both end well, and the stricter one wins."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
-from fastapi import FastAPI
 from httpx2 import AsyncClient, Response
 from sqlalchemy import column, delete, func, select, table, update
 
@@ -15,23 +13,17 @@ from app.accounts.models import Session, User
 from app.accounts.passwords import PasswordHasher
 from app.accounts.tokens import hash_opaque_token, new_opaque_token
 from app.database import Database
-from app.lifespan import State, build_state
+from app.lifespan import State
 from app.settings import Settings
 from tests.accounts.test_router import log_in
-from tests.conftest import PASSWORD, SignedInUser, connect
+from tests.conftest import PASSWORD, SignedInUser
 
 ROUNDS = 8
 
 
 @pytest.fixture
-def state(settings: Settings, committing_database: Database) -> State:
-    return build_state(settings, committing_database)
-
-
-@pytest.fixture
-async def client(app: FastAPI, state: State) -> AsyncIterator[AsyncClient]:
-    async with connect(app, state) as client:
-        yield client
+def database(committing_database: Database) -> Database:
+    return committing_database
 
 
 class InterruptedPasswords(PasswordHasher):
