@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -16,11 +15,10 @@ import pytest
 
 from development.ports import free_port
 from tests.conftest import REPOSITORY, own_environment
+from tests.servers import STOP_WITHIN_SECONDS, running
 
-RunningDemo = tuple[subprocess.Popen[str], re.Match[str]]
+RunningDemo = tuple[subprocess.Popen[bytes], tuple[str, str, str]]
 
-READY_WITHIN_SECONDS = 120
-STOPPED_WITHIN_SECONDS = 60
 ANNOUNCEMENT = re.compile(r"(http://localhost:\d+)/docs\n +(\S+@\S+)\n +(\S+)\n")
 
 
@@ -74,48 +72,27 @@ def running_demo(tmp_path: Path) -> Iterator[RunningDemo]:
     output = tmp_path / "output"
     ports = {"APP_PORT": str(free_port()), "HTTP_PORT": str(free_port())}
     environment = own_environment() | ports | {"TMPDIR": str(tmp_path)}
-    with output.open("w") as stream:
-        process = subprocess.Popen(
-            ["make", "demo"],
-            cwd=REPOSITORY,
-            env=environment,
-            stdout=stream,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-    try:
-        yield process, wait_for_announcement(process, output)
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGTERM)
-            process.wait(STOPPED_WITHIN_SECONDS)
+    command = ("make", "--no-print-directory", "-C", str(REPOSITORY), "demo")
 
+    def is_announced() -> bool:
+        return ANNOUNCEMENT.search(output.read_text()) is not None
 
-def wait_for_announcement(process: subprocess.Popen[str], output: Path) -> re.Match[str]:
-    deadline = time.monotonic() + READY_WITHIN_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
-        if found := ANNOUNCEMENT.search(output.read_text()):
-            return found
-        time.sleep(0.2)
-    return pytest.fail(output.read_text())
+    with running(command, output, is_announced, environment=environment) as process:
+        yield process, ANNOUNCEMENT.findall(output.read_text())[0]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_demo_serves_a_login_and_ends_completely(
-    running_demo: tuple[subprocess.Popen[str], re.Match[str]],
-    number: signal.Signals,
-    tmp_path: Path,
+    running_demo: RunningDemo, number: signal.Signals, tmp_path: Path
 ) -> None:
-    process, announcement = running_demo
-    address, email, password = announcement.groups()
+    process, (address, email, password) = running_demo
     with httpx2.Client(base_url=address) as client:
         assert client.get("/docs").status_code == 200
         form = {"username": email, "password": password}
         assert client.post("/api/v1/auth/token", data=form).status_code == 200
     os.killpg(process.pid, number)
-    process.wait(STOPPED_WITHIN_SECONDS)
+    process.wait(STOP_WITHIN_SECONDS)
     assert list(tmp_path.glob("demo-*")) == []
     assert processes_in(tmp_path) == []
     with pytest.raises(httpx2.ConnectError):

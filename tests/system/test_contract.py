@@ -1,6 +1,5 @@
 """The whole HTTP contract through nginx and two gunicorn workers, and again behind PgBouncer."""
 
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -9,6 +8,7 @@ import httpx2
 import pytest
 
 from tests.conftest import Bake
+from tests.servers import wait_until
 from tests.system.load import Target
 from tests.system.pgbouncer import serve_behind_pgbouncer
 from tests.system.processes import reload_all
@@ -176,13 +176,8 @@ def test_forged_request_id_and_address_do_not_pass_nginx(
 
 def wait_for_line(log: Path, wanted: str) -> str:
     """The line is written after the answer is sent."""
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        for line in log.read_text().splitlines():
-            if wanted in line:
-                return line
-        time.sleep(0.05)
-    raise AssertionError(f"{log} has no line with {wanted}")
+    wait_until(lambda: wanted in log.read_text(), f"a line with {wanted} in {log}")
+    return next(line for line in log.read_text().splitlines() if wanted in line)
 
 
 @pytest.mark.parametrize("stack", ["pgbouncer"], indirect=True)

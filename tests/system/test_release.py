@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from development.ports import free_port
+from tests.servers import wait_until
 from tests.system.edge import Nginx, lay_out
 from tests.system.image import Container, Image
 from tests.system.load import Outcome, Plan, Target, run_load_until, sign_up
@@ -115,10 +116,7 @@ def replace(start: Start, names: Names, old: Container) -> tuple[float, int]:
     """What release.sh does; how long the old container took to end, and its exit code."""
     new = start(NEW)
     names.addresses = [OLD, NEW]
-    deadline = time.monotonic() + 20
-    while '"path":"/api' not in new.log.read_text():
-        assert time.monotonic() < deadline, "nginx did not find the new container"
-        time.sleep(0.1)
+    wait_until(lambda: '"path":"/api' in new.log.read_text(), "nginx finds the new container")
     began = time.monotonic()
     os.kill(old.first_process(), signal.SIGTERM)
     code = old.end()
