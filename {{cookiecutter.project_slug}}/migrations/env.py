@@ -8,8 +8,8 @@ from sqlalchemy import Connection, func, pool, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
-from app.database import database_url
-from app.models import Model
+from app import main  # noqa: F401 (it imports every domain, and with it every table)
+from app.database import Model, database_url
 from app.settings import Settings
 
 log = logging.getLogger("alembic.runtime.migration")

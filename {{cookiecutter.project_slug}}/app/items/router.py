@@ -3,7 +3,7 @@
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Request, Response, Security, status
+from fastapi import APIRouter, Query, Request, Response, Security, status
 
 from app.accounts.dependencies import get_current_user
 from app.accounts.repository import AuthenticatedUser
@@ -11,8 +11,7 @@ from app.accounts.roles import ITEMS_READ, ITEMS_WRITE
 from app.database import DatabaseDep, SessionDep
 from app.errors import problem_responses
 from app.items import service
-from app.items.schemas import ItemCreate, ItemOut, ItemPage, ItemUpdate
-from app.pagination import PageCursor, PageLimit
+from app.items.schemas import ItemCreate, ItemOut, ItemPage, ItemQuery, ItemUpdate
 
 router = APIRouter(prefix="/items", tags=["items"], responses=problem_responses(401, 403))
 
@@ -27,15 +26,15 @@ async def create_item(
     """Create an item of the caller."""
     item = await service.create_item(session, caller.id, body)
     response.headers["Location"] = request.url_for("read_item", item_id=item.id).path
-    return ItemOut.model_validate(item)
+    return item
 
 
 @router.get("")
 async def list_items(
-    database: DatabaseDep, caller: ReaderDep, limit: PageLimit = 20, cursor: PageCursor = None
+    database: DatabaseDep, caller: ReaderDep, query: Annotated[ItemQuery, Query()]
 ) -> ItemPage:
     """The caller's items, newest first."""
-    return await service.list_items(database, caller.id, cursor, limit)
+    return await service.list_items(database, caller.id, query)
 
 
 @router.get("/{item_id}", responses=problem_responses(404))
@@ -49,7 +48,7 @@ async def update_item(
     caller: WriterDep, session: SessionDep, item_id: UUID, body: ItemUpdate
 ) -> ItemOut:
     """Change the fields that are sent."""
-    return ItemOut.model_validate(await service.update_item(session, caller.id, item_id, body))
+    return await service.update_item(session, caller.id, item_id, body)
 
 
 @router.delete(

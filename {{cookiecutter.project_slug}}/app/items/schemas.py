@@ -1,37 +1,53 @@
 """Request and response bodies of the items."""
 
-from datetime import datetime
+from datetime import date, datetime
+from decimal import Decimal
 from typing import Annotated
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from app.items.models import ItemStatus
+from app.pagination import Page, PageQuery
 from app.schemas import RequestBody, ResponseBody, Text
 
 Title = Annotated[Text, Field(min_length=1, max_length=200)]
 Description = Annotated[Text, Field(max_length=10_000)]
+Price = Annotated[Decimal, Field(ge=0, max_digits=12, decimal_places=2)]
+Tag = Annotated[Text, Field(min_length=1, max_length=50)]
 
 
 class ItemCreate(RequestBody):
     title: Title
     description: Description | None = None
+    status: ItemStatus = ItemStatus.OPEN
+    price: Price | None = None
+    due_on: date | None = None
+    tags: list[Tag] = Field(default=[], max_length=20)
 
 
-class ItemUpdate(RequestBody):
+class ItemUpdate(ItemCreate):
     """Only the fields that are sent change; a title cannot become null."""
 
     title: Title = Field(default="", validate_default=False)
-    description: Description | None = None
 
 
 class ItemOut(ResponseBody):
     id: UUID
     title: str
     description: str | None
+    status: ItemStatus
+    price: Decimal | None
+    due_on: date | None
+    tags: Annotated[list[str], AfterValidator(sorted)]
     created_at: datetime
     updated_at: datetime
 
 
-class ItemPage(ResponseBody):
-    items: list[ItemOut]
-    next_cursor: str | None = Field(description="Send it as `cursor` for the next page.")
+class ItemQuery(PageQuery):
+    status: ItemStatus | None = None
+    search: Text | None = Field(None, max_length=200, description="A part of the title.")
+
+
+class ItemPage(Page[ItemOut]):
+    """Newest first."""

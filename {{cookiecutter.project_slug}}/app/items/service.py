@@ -2,60 +2,53 @@
 
 from uuid import UUID
 
+from sqlalchemy import func
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.database import Database
 from app.errors import NotFoundError
 from app.items import repository
 from app.items.models import Item
-from app.items.schemas import ItemCreate, ItemOut, ItemPage, ItemUpdate
-from app.pagination import decode_cursor, encode_cursor
+from app.items.schemas import ItemCreate, ItemOut, ItemPage, ItemQuery, ItemUpdate
+
+_NOT_FOUND = "There is no such item."
 
 
-async def create_item(session: AsyncSession, owner_id: UUID, body: ItemCreate) -> Item:
-    item = Item(owner_id=owner_id, title=body.title, description=body.description)
+async def create_item(session: AsyncSession, owner_id: UUID, body: ItemCreate) -> ItemOut:
+    item = Item(owner_id=owner_id, **body.model_dump())
     await repository.add_item(session, item)
-    return item
+    return ItemOut.model_validate(item)
 
 
 async def read_item(database: Database, owner_id: UUID, item_id: UUID) -> ItemOut:
     row = await repository.get_item(database, owner_id, item_id)
     if row is None:
-        raise _not_found()
+        raise NotFoundError(_NOT_FOUND)
     return ItemOut.model_validate(row)
 
 
-async def list_items(
-    database: Database, owner_id: UUID, cursor: str | None, limit: int
-) -> ItemPage:
-    # One row more than asked for tells whether there is another page.
-    rows = await repository.list_items(database, owner_id, decode_cursor(cursor), limit + 1)
-    items = [ItemOut.model_validate(row) for row in rows[:limit]]
-    next_cursor = encode_cursor(items[-1].id) if len(rows) > limit else None
-    return ItemPage(items=items, next_cursor=next_cursor)
+async def list_items(database: Database, owner_id: UUID, query: ItemQuery) -> ItemPage:
+    return ItemPage.of(await repository.list_items(database, owner_id, query), query)
 
 
 async def update_item(
     session: AsyncSession, owner_id: UUID, item_id: UUID, body: ItemUpdate
-) -> Item:
-    item = await _owned_item(session, owner_id, item_id)
-    for name, value in body.model_dump(exclude_unset=True).items():
+) -> ItemOut:
+    item = await _get_own_item(session, owner_id, item_id)
+    # Tags alone would leave the row of the item as it is.
+    changes = {**body.model_dump(exclude_unset=True), "updated_at": func.now()}
+    for name, value in changes.items():
         setattr(item, name, value)
     await session.flush()
-    await session.refresh(item)
-    return item
+    return ItemOut.model_validate(item)
 
 
 async def delete_item(session: AsyncSession, owner_id: UUID, item_id: UUID) -> None:
-    await repository.delete_item(session, await _owned_item(session, owner_id, item_id))
+    await repository.delete_item(session, await _get_own_item(session, owner_id, item_id))
 
 
-async def _owned_item(session: AsyncSession, owner_id: UUID, item_id: UUID) -> Item:
+async def _get_own_item(session: AsyncSession, owner_id: UUID, item_id: UUID) -> Item:
     item = await repository.get_item_for_update(session, owner_id, item_id)
     if item is None:
-        raise _not_found()
+        raise NotFoundError(_NOT_FOUND)
     return item
-
-
-def _not_found() -> NotFoundError:
-    return NotFoundError("There is no such item.")
