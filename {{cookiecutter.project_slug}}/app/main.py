@@ -15,6 +15,9 @@ from app.middleware import BodyLimitMiddleware, DeadlineMiddleware, RequestMiddl
 from app.openapi import DocumentedFastAPI
 from app.settings import Settings
 
+# One level of routers: each one more costs 30 us for every request.
+ROUTERS = (accounts.users, items.router, accounts.auth)
+
 
 def create_app(settings: Settings | None = None) -> FastAPI:
     settings = settings or Settings.load()
@@ -31,9 +34,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.root_path = settings.root_path
     add_error_handlers(app)
     app.include_router(health.router)
-    # One level of routers: each one more costs 30 us for every request.
     errors = problem_responses(400, 413, 422, 503, 504)
-    for router in (accounts.users, items.router, accounts.auth):
+    for router in ROUTERS:
         app.include_router(router, prefix="/api/v1", responses=errors)
     app.include_router(accounts.well_known)
     if settings.admin_enabled:

@@ -28,6 +28,8 @@ MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts): ast.parse(path.read_text())
     for package in PACKAGES
     for path in sorted((ROOT / package).rglob("*.py"))
+    # What `make feature` copies into other packages.
+    if "feature_files" not in path.parts
 }
 # From the ground up: a module of `app` may import those of its own floor's package or below.
 FLOORS = (

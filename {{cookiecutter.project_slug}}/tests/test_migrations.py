@@ -16,7 +16,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Column, Integer, NullPool, String, Table, make_url, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from app.models import Model
+from app.database import Model
 from app.settings import Settings
 from tests.conftest import SignedInUser, execute
 from tests.rollback import RollbackDatabase

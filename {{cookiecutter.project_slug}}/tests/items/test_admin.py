@@ -1,0 +1,49 @@
+"""Items in the admin app."""
+
+import pytest
+from httpx2 import AsyncClient
+
+from tests.admin.test_admin import OWN_ORIGIN, admin, admin_id
+from tests.conftest import SignedInUser
+
+__all__ = ["admin", "admin_id"]
+
+ITEMS = "/api/v1/items"
+
+
+@pytest.fixture
+async def item_id(admin: AsyncClient, user: SignedInUser) -> str:
+    body = {"title": "Buy milk", "tags": ["home"]}
+    return str((await admin.post(ITEMS, json=body, headers=user.headers)).json()["id"])
+
+
+async def test_form_changes_status_price_and_due_date(
+    admin: AsyncClient, user: SignedInUser, item_id: str
+) -> None:
+    fields = {"title": "Buy milk", "status": "done", "price": "9.90", "due_on": "2026-12-24"}
+    form = fields | {"save": "Save"}
+    await admin.post(f"/admin/item/edit/{item_id}", data=form, headers=OWN_ORIGIN)
+    changed = (await admin.get(f"{ITEMS}/{item_id}", headers=user.headers)).json()
+    assert changed | fields == changed
+    assert changed["tags"] == ["home"]
+
+
+@pytest.mark.parametrize("wrong", [{"status": "lost"}, {"price": "-1"}, {"due_on": "tomorrow"}])
+async def test_form_is_refused_when_the_api_would_refuse_it(
+    admin: AsyncClient, item_id: str, wrong: dict[str, str]
+) -> None:
+    form = {"title": "Buy milk", "status": "open", "save": "Save"} | wrong
+    response = await admin.post(f"/admin/item/edit/{item_id}", data=form, headers=OWN_ORIGIN)
+    assert response.status_code == 400
+
+
+async def test_page_of_an_item_shows_its_tags(admin: AsyncClient, item_id: str) -> None:
+    assert "home" in (await admin.get(f"/admin/item/details/{item_id}")).text
+
+
+@pytest.mark.parametrize(("status", "rows"), [("open", 1), ("done", 0)])
+async def test_list_is_filtered_by_status(
+    admin: AsyncClient, item_id: str, status: str, rows: int
+) -> None:
+    page = (await admin.get(f"/admin/item/list?status={status}")).text
+    assert page.count(f"/admin/item/details/{item_id}") == rows
