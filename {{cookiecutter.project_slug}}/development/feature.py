@@ -3,7 +3,6 @@
 The files come from `feature_files/`, where it is called `thing`; a name in braces is for people.
 """
 
-import argparse
 import io
 import keyword
 import re
@@ -69,12 +68,8 @@ class Feature:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="make feature", usage="make feature NAME=parcels")
-    parser.add_argument("plural")
-    parser.add_argument("singular", nargs="?", default="")
-    answers = parser.parse_args()
     try:
-        feature = name_feature(answers.plural, answers.singular)
+        feature = name_feature(*sys.argv[1:])
         # All of it is made before any of it is written, so that a refusal leaves nothing behind.
         written = {**new_files(feature), **changed_files(feature)}
     except RefusedError as error:
@@ -83,14 +78,14 @@ def main() -> None:
         (ROOT / path).parent.mkdir(parents=True, exist_ok=True)
         (ROOT / path).write_text(text, encoding="utf-8")
     # Names differ in length and in the alphabet, so lines and imports have to find their places.
-    for command in (["check", "--fix"], ["format"]):
+    for command in (["check", "--fix-only"], ["format"]):
         subprocess.run(["ruff", *command, "--quiet", *written], cwd=ROOT, check=True)
     for path in written:
         print(f"    {path}")
     print(NEXT.format(models=f"app/{feature.plural}/models.py"))
 
 
-def name_feature(plural: str, singular: str = "") -> Feature:
+def name_feature(plural: str = "", singular: str = "") -> Feature:
     if not NAME.fullmatch(plural) or not NAME.fullmatch(singular or "x"):
         raise RefusedError(
             f"NAME={plural!r} must be lowercase words with _ between them, as in delivery_slots."
@@ -169,7 +164,9 @@ def revisions() -> tuple[str, str]:
     try:
         head = scripts.get_current_head()
     except CommandError as error:
-        raise RefusedError("the migrations have two heads: join them with alembic merge.") from error
+        raise RefusedError(
+            "the migrations have two heads: join them with alembic merge."
+        ) from error
     ids = [script.revision for script in scripts.walk_revisions()]
     number = 1 + max((int(name) for name in ids if name.isdigit()), default=0)
     return head or "", f"{number:04}"

@@ -1,13 +1,13 @@
 """items: status, price, due date and tags
 
-Revision: 0005, follows 0003, made 2026-11-21 17:05:00+00:00
+Revision: 0005, follows 0004, made 2026-11-21 17:05:00+00:00
 """
 
 import sqlalchemy as sa
 from alembic import op
 
 revision = "0005"
-down_revision = "0003"
+down_revision = "0004"
 branch_labels = None
 depends_on = None
 

@@ -361,8 +361,8 @@ async def test_list_of_owned_rows_reads_no_row_twice(
     statements.clear()
     page = (await admin.get("/admin/item/list")).text
     assert page.count(user.email) == 3
-    # The caller, the count, the rows, the emails of their owners.
-    assert len([sql for sql in statements if sql.startswith("SELECT")]) == 4
+    # The caller, the count, the rows, their tags, the emails of their owners.
+    assert len([sql for sql in statements if sql.startswith("SELECT")]) == 5
 
 
 async def test_owned_rows_are_found_by_email(

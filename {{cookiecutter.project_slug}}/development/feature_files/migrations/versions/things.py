@@ -14,7 +14,9 @@ depends_on = None
 
 def upgrade() -> None:
     now = sa.text("now()")
-    owner = sa.ForeignKey("app_user.id", name=op.f("fk_thing_owner_id_app_user"), ondelete="CASCADE")
+    owner = sa.ForeignKey(
+        "app_user.id", name=op.f("fk_thing_owner_id_app_user"), ondelete="CASCADE"
+    )
     op.create_table(
         "thing",
         sa.Column("id", sa.Uuid(), nullable=False),

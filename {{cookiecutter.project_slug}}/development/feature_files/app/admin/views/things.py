@@ -1,5 +1,6 @@
 """The pages of the {things}."""
 
+from pydantic import TypeAdapter
 from wtforms import Form, StringField
 from wtforms.validators import InputRequired
 
@@ -11,7 +12,7 @@ from app.things.schemas import Name
 
 
 class ThingForm(Form):
-    name = StringField("Name", [InputRequired(), conforms_to(Name)], render_kw=WIDE)
+    name = StringField("Name", [InputRequired(), conforms_to(TypeAdapter(Name))], render_kw=WIDE)
 
 
 class ThingView(OwnedView, model=Thing):
