@@ -9,7 +9,7 @@ from tests.conftest import REPOSITORY, SERVICE
 
 PACKAGES = ("app", "server", "doctor", "development", "manage", "tests")
 # Lines of Python, blank ones and comments included.
-LINES_MAX = {"app": 4_700, "server": 900, "doctor + development": 3_087}
+LINES_MAX = {"app": 4_720, "server": 900, "doctor + development": 3_480}
 FUNCTION_LINES_MAX = 40
 MODULE_LINES_MAX = 400
 ROUTE_DECORATORS = {"get", "post", "put", "patch", "delete", "websocket"}
@@ -35,6 +35,8 @@ class Package:
     def __init__(self, name: str) -> None:
         self.name = name
         files = sorted((REPOSITORY / SERVICE / name).rglob("*.py"))
+        # What `make feature` copies into app/ and tests/ is counted there, once it is copied.
+        files = [path for path in files if "feature_files" not in path.parts]
         self.texts = {path.relative_to(REPOSITORY / SERVICE): path.read_text() for path in files}
         self.modules = {path: len(text.splitlines()) for path, text in self.texts.items()}
         self.functions = {
