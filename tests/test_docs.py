@@ -169,7 +169,9 @@ def targets_for(page: Page) -> set[str]:
 
 
 def assert_manage(words: list[str]) -> None:
-    known = {"manage": [], **facts()["commands"]}
+    known = facts()["commands"]
+    if not [word for word in words[1:] if not word.startswith("-")]:
+        return  # `manage --help`
     name = max((n for n in known if words[: len(n.split())] == n.split()), default=None)
     assert name, f"{' '.join(words)}: manage has only {sorted(known)}"
     options = {word.split("=")[0] for word in words if word.startswith("--")}

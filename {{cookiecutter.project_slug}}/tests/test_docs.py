@@ -36,9 +36,8 @@ def test_commands_exist(page: Path) -> None:
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert set(re.findall(r"(?:^|`)make ([a-z-]+)", text, re.MULTILINE)) <= set(targets)
     assert isinstance(main, click.Group)
-    commands = re.findall(
-        r"(?:^(?:\.venv/bin/)?|`(?:\.venv/bin/)?)manage ([a-z][a-z-]*)", text, re.M
-    )
+    pattern = r"(?:^|^\$ |`)(?:\.venv/bin/)?manage ([a-z][a-z-]*)"
+    commands = re.findall(pattern, text, re.MULTILINE)
     assert set(commands) <= set(main.commands)
 
 
