@@ -91,8 +91,14 @@ def plans() -> list[list[str]]:
     return [plan_of(cores, gibibytes) for cores, gibibytes in HOSTS]
 
 
+def reasons() -> list[str]:
+    """Of the example in docs/tuning.md."""
+    machine = Machine(cores=4, memory_bytes=4 * 2**30)
+    return list(plan_capacity(ServerSettings.model_construct(replicas=3), machine).reasons)
+
+
 def plan_of(cores: int, gibibytes: int) -> list[str]:
-    machine = Machine(cores=cores, cpu_quota=None, memory_bytes=gibibytes * 2**30)
+    machine = Machine(cores=cores, memory_bytes=gibibytes * 2**30)
     plan = plan_capacity(ServerSettings.model_construct(), machine)
     row = (cores, gibibytes, plan.workers, plan.pool_size, plan.connections)
     return [str(number) for number in row]
@@ -109,6 +115,7 @@ json.dump(
         "commands": commands(main),
         "orders": orders(),
         "plans": plans(),
+        "reasons": reasons(),
     },
     sys.stdout,
 )

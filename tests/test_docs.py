@@ -54,6 +54,7 @@ class Facts(TypedDict):
     commands: dict[str, list[str]]
     orders: list[list[str]]
     plans: list[list[str]]
+    reasons: list[str]
 
 
 @cache
@@ -291,6 +292,14 @@ def test_every_route_is_on_the_api_page_with_its_scope_and_statuses() -> None:
         assert set(statuses) - {"503"} == set(route["statuses"]) - common, name
 
 
+def test_statuses_of_operations_are_those_that_are_sent() -> None:
+    from_nginx = CODE[SERVICE_FOLDER / "deploy/nginx/server/problem.conf"]
+    from_the_app = {status for route in facts()["routes"].values() for status in route["statuses"]}
+    for status, nginx, app, _ in Page(DOCS / "operations.md").rows("status"):
+        assert not nginx or f" {status} " in from_nginx
+        assert not app or status in from_the_app | {"500"}
+
+
 def test_every_target_and_command_is_on_the_page_of_commands() -> None:
     page = Page(DOCS / "commands.md")
     targets = {cells[0].strip("`").split()[1] for cells in page.rows("target")}
@@ -334,3 +343,14 @@ def test_plan_of_one_host_is_the_one_of_the_code() -> None:
     rows = Page(DOCS / "growth.md").rows("cores")
     plans = [[re.findall(r"\d+", cell)[0] for cell in cells[:5]] for cells in rows]
     assert plans == facts()["plans"]
+
+
+def test_example_of_a_plan_is_the_one_of_the_code() -> None:
+    example = Page(REPOSITORY / "docs/tuning.md").samples[1].text.splitlines()
+    assert [line.removeprefix("- ") for line in example if line[0] == "-"] == facts()["reasons"]
+
+
+def test_questions_are_in_the_readme() -> None:
+    listed = [cells[0].strip("`") for cells in Page(REPOSITORY / "README.md").rows("question")]
+    questions = json.loads((REPOSITORY / "cookiecutter.json").read_text())
+    assert listed == [name for name in questions if not name.startswith("_")]
