@@ -12,7 +12,7 @@ from typing import TypedDict
 
 import pytest
 
-from tests.conftest import REPOSITORY, find_uv
+from tests.conftest import REPOSITORY, Bake, find_uv
 from tests.page_numbers import NUMBERS, stated
 from tests.pages import SERVICE_FOLDER, Page, Sample, all_code, all_pages, commands, make_targets
 
@@ -103,6 +103,18 @@ def test_links_and_anchors_resolve(page: Page) -> None:
         assert target.exists(), f"{link} leads nowhere"
         if anchor:
             assert anchor in Page(target).anchors, f"{link} has no such heading"
+
+
+@pytest.mark.parametrize("deployment", ["compose", "kubernetes", "systemd"])
+def test_pages_of_a_generated_service_name_only_what_was_kept(bake: Bake, deployment: str) -> None:
+    project = bake(deployment=deployment)
+    for page in map(Page, project.rglob("*.md")):
+        folders = [
+            span for span in page.spans if re.fullmatch(r"(app|deploy|tests)/[\w./-]+", span)
+        ]
+        for name in [*folders, *(link.partition("#")[0] for link in page.links)]:
+            folder = project if name in folders else page.path.parent
+            assert (folder / name).exists(), f"{page.path.relative_to(project)} names {name}"
 
 
 @each_page
