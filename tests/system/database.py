@@ -13,9 +13,10 @@ from tests.conftest import own_environment
 def running_postgres(project: Path, uv: str) -> Iterator[str]:
     """Its address; the project gets a `.venv` and a `.local`."""
     try:
-        yield run_in(project, uv, "python", "-m", "development.postgres", "start")
+        run_in(project, uv, "manage", "database", "start")
+        yield run_in(project, uv, "manage", "database", "url")
     finally:
-        run_in(project, uv, "python", "-m", "development.postgres", "stop")
+        run_in(project, uv, "manage", "database", "stop")
 
 
 def run_in(project: Path, uv: str, *command: str) -> str:

@@ -51,7 +51,7 @@ def server(
     (folder / "backups").mkdir()
     with running_postgres(project, uv) as url:
         run_in(project, uv, "manage", "migrate")
-        code = "from development import postgres_binaries as b; print(b.find(None).folder)"
+        code = "from development import postgres_programs as p; print(p.find_programs().folder)"
         binaries = run_in(project, uv, "python", "-c", code)
         if shutil.which("pg_dump", path=binaries) is None:
             require("pg_dump")

@@ -1,7 +1,4 @@
-"""nginx on this machine: a runtime folder made from deploy/nginx, checked before anything starts.
-
-Used by `development.serve` and the tests; the next hop is deploy/nginx/nginx.conf.
-"""
+"""nginx on this machine: a folder made from deploy/nginx, checked before anything starts."""
 
 import grp
 import os

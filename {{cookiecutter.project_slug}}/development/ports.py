@@ -1,15 +1,10 @@
 """The ports of this machine: APP_PORT (gunicorn), HTTP_PORT (nginx), and free ones."""
 
-import os
 import secrets
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 
-from dotenv import dotenv_values
-
-_PORT_MAX = 65_535
 # Below those that systems give to outgoing connections: Linux from 32768, others from 49152.
 # https://docs.kernel.org/networking/ip-sysctl.html (ip_local_port_range)
 _LISTENING_PORTS = range(20_000, 32_768)
@@ -17,19 +12,6 @@ _LISTENING_PORTS = range(20_000, 32_768)
 
 class PortError(Exception):
     """One sentence that says what is wrong and what would be right."""
-
-
-def read_environment(root: Path) -> dict[str, str]:
-    """As the settings see it: the environment wins over `.env`, and empty is not set."""
-    in_file = {name: value for name, value in dotenv_values(root / ".env").items() if value}
-    return {**in_file, **{name: value for name, value in os.environ.items() if value}}
-
-
-def read_port(environment: Mapping[str, str], name: str, default: int) -> int:
-    text = environment.get(name, str(default))
-    if not (text.isdecimal() and 1 <= int(text) <= _PORT_MAX):
-        raise PortError(f"{name} is {text!r}: it must be a number from 1 to {_PORT_MAX}.")
-    return int(text)
 
 
 def check_free(name: str, port: int, hosts: Sequence[str]) -> None:

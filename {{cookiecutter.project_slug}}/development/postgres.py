@@ -1,9 +1,8 @@
 """A PostgreSQL of the project's own, in `.local/postgres`, for when DATABASE_URL is not set.
 
-Its address goes to `.local/database.env`; the next hop is app/settings.py, which reads that.
+Its address goes to `.local/database.env`, where the settings find it.
 """
 
-import argparse
 import secrets
 import shutil
 import sys
@@ -12,17 +11,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from development import postgres_account, postgres_binaries, postgres_process, postgres_settings
-from development.postgres_account import own, write_private
-from development.postgres_binaries import PostgresError
-from development.postgres_process import Server, run
+from development import postgres_server
+from development.postgres_programs import (
+    PostgresError,
+    choose_account,
+    find_programs,
+    own,
+    write_private,
+)
+from development.postgres_server import SETTINGS_FILE, Server, run
 
 if sys.platform == "win32":
     import msvcrt
 else:
     import fcntl
 
-__all__ = ["PostgresError", "start", "stop", "url"]
+__all__ = ["PostgresError", "start", "stop"]
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -31,10 +35,10 @@ def start(project: Path = PROJECT) -> str:
     """Starts what is not running yet; the address for SQLAlchemy."""
     with _alone(project) as local:
         server = _find(local / "postgres")
-        if not postgres_process.is_running(server):
+        if not postgres_server.is_running(server):
             _create(server)
             _check_major(server)
-            postgres_process.launch(server)
+            postgres_server.launch(server)
         return _publish(server, local / "database.env")
 
 
@@ -43,17 +47,8 @@ def stop(project: Path = PROJECT) -> None:
         return
     with _alone(project) as local:
         server = _find(local / "postgres")
-        if postgres_process.is_running(server):
-            postgres_process.end(server)
-
-
-def url(project: Path = PROJECT) -> str:
-    try:
-        line = (project / ".local/database.env").read_text("utf-8")
-    except OSError as error:
-        sentence = "There is no database yet: `.venv/bin/manage database start` makes one."
-        raise PostgresError(sentence) from error
-    return line.strip().removeprefix("DATABASE_URL=")
+        if postgres_server.is_running(server):
+            postgres_server.end(server)
 
 
 @contextmanager
@@ -78,9 +73,9 @@ def _alone(project: Path) -> Iterator[Path]:
 
 def _find(folder: Path) -> Server:
     folder.mkdir(mode=0o700, exist_ok=True)
-    binaries = postgres_binaries.find(_read_major(folder))
-    account = postgres_account.choose(folder, binaries.folder / "postgres")
-    return Server(folder, binaries, account)
+    programs = find_programs(_read_major(folder))
+    account = choose_account(folder, programs.folder / "postgres")
+    return Server(folder, programs, account)
 
 
 def _read_major(folder: Path) -> int | None:
@@ -89,7 +84,7 @@ def _read_major(folder: Path) -> int | None:
 
 
 def _check_major(server: Server) -> None:
-    data, programs = _read_major(server.folder), server.binaries.major
+    data, programs = _read_major(server.folder), server.programs.major
     if data != programs:
         raise PostgresError(
             f"The data in {server.folder} belongs to PostgreSQL {data}, but only {programs} was "
@@ -126,33 +121,16 @@ def _initialise(server: Server, fresh: Path) -> None:
         # Not every system has C.UTF-8; with C, upper() and lower() know ASCII only.
         run(server, ["initdb", *options, "--locale=C"], data=fresh)
     with (fresh / "postgresql.conf").open("a", encoding="utf-8") as configuration:
-        configuration.write(f"include_if_exists = '{postgres_settings.FILE}'\n")
+        configuration.write(f"include_if_exists = '{SETTINGS_FILE}'\n")
     single_user = ["postgres", "--single", "-c", "exit_on_error=true", "postgres"]
     run(server, single_user, data=fresh, text="CREATE DATABASE app\n")
 
 
 def _publish(server: Server, file: Path) -> str:
     password = (server.folder / "password").read_text("utf-8")
-    address = f"postgresql+asyncpg://app:{password}@127.0.0.1:{postgres_settings.read_port(server.data)}/app"
+    port = postgres_server.read_port(server)
+    address = f"postgresql+asyncpg://app:{password}@127.0.0.1:{port}/app"
     line = f"DATABASE_URL={address}\n"
     if not file.exists() or file.read_text("utf-8") != line:
         write_private(file, line)
     return address
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m development.postgres", description=__doc__)
-    parser.add_argument("command", choices=["start", "stop", "url"])
-    command = parser.parse_args().command
-    try:
-        answer = {"start": start, "stop": stop, "url": url}[command]()
-    except PostgresError as error:
-        sys.exit(str(error))
-    except KeyboardInterrupt:
-        sys.exit(130)
-    if answer:
-        print(answer)
-
-
-if __name__ == "__main__":
-    main()

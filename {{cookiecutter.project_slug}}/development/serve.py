@@ -1,7 +1,4 @@
-"""`make serve`: gunicorn behind nginx on this machine, started, watched and stopped together.
-
-Next hops: gunicorn.conf.py, and through `development.nginx` deploy/nginx.
-"""
+"""`make serve`: gunicorn behind nginx on this machine, started, watched and stopped together."""
 
 import argparse
 import http.client
@@ -14,8 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
 from development import nginx, ports, postgres, supervisor
 from development.supervisor import Child, Inbox
+from server.settings import ServerSettings
 
 ROOT = Path(__file__).resolve().parent.parent
 NGINX_FOLDER = ROOT / ".local" / "nginx"
@@ -25,6 +26,15 @@ READY_WITHIN_SECONDS = 60
 # As long as a container has: gunicorn's graceful_timeout (30 s) and some.
 STOP_WITHIN_SECONDS = 40
 _OK = 200
+
+
+class LauncherSettings(ServerSettings):
+    """With the port of nginx, and without the database address that the launcher writes itself."""
+
+    model_config = SettingsConfigDict(env_file=".env")
+
+    http_port: int = Field(default=8080, ge=1, le=65535)
+    database_url: str | None = None
 
 
 class ServeError(Exception):
@@ -45,6 +55,7 @@ class Options:
     app_port: int
     http_port: int
     with_nginx: bool
+    owns_database: bool
     stop_database: bool
 
     @property
@@ -67,11 +78,12 @@ def _read_options(arguments: Sequence[str] | None) -> Options:
     parser.add_argument("--without-nginx", action="store_true", help="serve on APP_PORT alone")
     parser.add_argument("--stop-database", action="store_true", help="stop it when leaving")
     parsed = parser.parse_args(arguments)
-    environment = ports.read_environment(ROOT)
+    settings = LauncherSettings.load()
     return Options(
-        app_port=ports.read_port(environment, "APP_PORT", 8000),
-        http_port=ports.read_port(environment, "HTTP_PORT", 8080),
+        app_port=settings.app_port,
+        http_port=settings.http_port,
         with_nginx=not parsed.without_nginx,
+        owns_database=settings.database_url is None,
         stop_database=parsed.stop_database,
     )
 
@@ -79,8 +91,7 @@ def _read_options(arguments: Sequence[str] | None) -> Options:
 def serve(options: Options) -> int:
     _check_ports(options)
     binary = nginx.find_binary() if options.with_nginx else None
-    owns_database = "DATABASE_URL" not in ports.read_environment(ROOT)
-    if owns_database:
+    if options.owns_database:
         postgres.start()
     try:
         if binary:
@@ -88,7 +99,7 @@ def serve(options: Options) -> int:
             _prepare_nginx(binary, options)
         _run(options, binary)
     finally:
-        if owns_database and options.stop_database:
+        if options.owns_database and options.stop_database:
             postgres.stop()
     return 0
 

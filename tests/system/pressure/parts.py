@@ -79,6 +79,6 @@ def lock(stack: Stack, table: str) -> Iterator[None]:
 
 
 def database(stack: Stack, command: str) -> None:
-    """`manage database start|stop` without the imports of the app; done when it is."""
-    launcher = [str(stack.project / ".venv/bin/python"), "-m", "development.postgres", command]
-    subprocess.run(launcher, cwd=stack.project, check=True, capture_output=True)
+    """`manage database start|stop`; done when it is."""
+    manage = str(stack.project / ".venv/bin/manage")
+    subprocess.run([manage, "database", command], cwd=stack.project, check=True, capture_output=True)

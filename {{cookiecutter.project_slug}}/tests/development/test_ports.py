@@ -1,10 +1,12 @@
 """Ports that are taken or nonsense are refused before anything starts."""
 
 import socket
+from pathlib import Path
 
 import pytest
 
 from development import ports
+from development.serve import LauncherSettings
 
 
 def test_port_is_refused_when_somebody_listens_there() -> None:
@@ -14,11 +16,20 @@ def test_port_is_refused_when_somebody_listens_there() -> None:
             ports.check_free("HTTP_PORT", port, ["127.0.0.1"])
 
 
-@pytest.mark.parametrize("value", ["", "abc", "-1", "0", "65536", "80 80"])
-def test_port_is_refused_when_it_is_none(value: str) -> None:
-    with pytest.raises(ports.PortError, match=r"APP_PORT .* from 1 to 65535"):
-        ports.read_port({"APP_PORT": value}, "APP_PORT", 8000)
+@pytest.mark.parametrize("value", ["abc", "-1", "0", "65536", "80 80"])
+def test_port_is_refused_when_it_is_none(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("HTTP_PORT", value)
+    with pytest.raises(SystemExit, match=r"^The settings are not valid\.\nHTTP_PORT: .*$"):
+        LauncherSettings.load()
 
 
-def test_port_is_the_default_when_it_is_not_set() -> None:
-    assert ports.read_port({}, "APP_PORT", 8000) == 8000
+def test_address_that_the_launcher_wrote_is_not_the_users(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    (tmp_path / ".local").mkdir()
+    (tmp_path / ".local/database.env").write_text("DATABASE_URL=postgresql://a@b/c\n")
+    assert LauncherSettings.load().database_url is None
+    (tmp_path / ".env").write_text("DATABASE_URL=postgresql://a@b/c\n")
+    assert LauncherSettings.load().database_url == "postgresql://a@b/c"

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import asyncpg
 import pytest
 
-from development import postgres, postgres_binaries
+from development import postgres, postgres_programs
 from development.postgres import PostgresError
 
 pytestmark = pytest.mark.system
@@ -114,7 +114,7 @@ def restart(project: Path) -> str:
 
 def test_start_gives_the_same_server_when_it_runs_already(project: Path) -> None:
     first, pid = postgres.start(project), process_id(project)
-    assert postgres.start(project) == first == postgres.url(project)
+    assert postgres.start(project) == first
     assert process_id(project) == pid
     assert ask(first, "SHOW server_encoding") == "UTF8"
 
@@ -207,7 +207,6 @@ def test_start_takes_another_port_when_somebody_has_it(project: Path) -> None:
         after = postgres.start(project)
         assert ask(after, "SELECT 1") == 1
     assert after != before
-    assert postgres.url(project) == after
 
 
 def test_start_begins_one_server_when_two_call_at_once(neighbour: Neighbour) -> None:
@@ -254,11 +253,6 @@ def test_start_leaves_nothing_behind_when_the_server_does_not_come_up(project: P
 def test_stop_does_nothing_when_nothing_was_started(tmp_path: Path) -> None:
     postgres.stop(tmp_path)
     assert not list(tmp_path.iterdir())
-
-
-def test_url_says_one_sentence_when_there_is_none(tmp_path: Path) -> None:
-    with pytest.raises(PostgresError, match=r"^There is no database yet: .*\.$"):
-        postgres.url(tmp_path)
 
 
 def test_start_says_one_sentence_when_a_file_is_in_the_way(tmp_path: Path) -> None:
@@ -324,8 +318,8 @@ def test_find_takes_the_newest_that_runs_unless_the_data_fits_another(
     write_program(write_programs(tmp_path / "18", "18.0") / "initdb", "exit 127")
     monkeypatch.delenv("POSTGRES_BIN_DIR", raising=False)
     monkeypatch.setenv("PATH", "/bin")
-    monkeypatch.setattr(postgres_binaries, "USUAL_PLACES", (f"{tmp_path}/*",))
-    assert postgres_binaries.find(data_major).folder == tmp_path / str(found)
+    monkeypatch.setattr(postgres_programs, "USUAL_PLACES", (f"{tmp_path}/*",))
+    assert postgres_programs.find_programs(data_major).folder == tmp_path / str(found)
 
 
 def test_find_prefers_the_path_and_follows_its_links(
@@ -336,4 +330,4 @@ def test_find_prefers_the_path_and_follows_its_links(
     (tmp_path / "bin/initdb").symlink_to(programs / "initdb")
     monkeypatch.delenv("POSTGRES_BIN_DIR", raising=False)
     monkeypatch.setenv("PATH", f"{tmp_path}/bin")
-    assert postgres_binaries.find() == postgres_binaries.Binaries(programs, 14)
+    assert postgres_programs.find_programs() == postgres_programs.Programs(programs, 14)

