@@ -80,5 +80,5 @@ def lock(stack: Stack, table: str) -> Iterator[None]:
 
 def database(stack: Stack, command: str) -> None:
     """`manage database start|stop`; done when it is."""
-    manage = str(stack.project / ".venv/bin/manage")
-    subprocess.run([manage, "database", command], cwd=stack.project, check=True, capture_output=True)
+    manage = [str(stack.project / ".venv/bin/manage"), "database", command]
+    subprocess.run(manage, cwd=stack.project, check=True, capture_output=True)
