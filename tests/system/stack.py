@@ -22,6 +22,10 @@ class Stack:
     log: Path
     environment: dict[str, str]
 
+    @property
+    def http_port(self) -> int:
+        return int(self.environment["HTTP_PORT"])
+
 
 @contextmanager
 def serve(

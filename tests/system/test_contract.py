@@ -18,20 +18,16 @@ from tests.system.trial import load
 PASSWORD = "correct horse battery staple"
 
 
-@pytest.fixture(scope="module")
-def project(bake_once: Bake) -> Path:
-    return bake_once("contract")
-
-
 @pytest.fixture(scope="module", params=["direct", "pgbouncer"])
 def stack(
     request: pytest.FixtureRequest,
-    project: Path,
+    bake_once: Bake,
     uv: str,
     require: Callable[[str], str],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Stack]:
     require("nginx")
+    project = bake_once("contract")
     if request.param == "direct":
         running = serve(project, uv)
     else:
@@ -184,7 +180,7 @@ def wait_for_line(log: Path, wanted: str) -> str:
 def test_reload_loses_no_request_when_pgbouncer_shares_connections(
     stack: Stack, pair: dict[str, str], record_property: Callable[[str, object], None]
 ) -> None:
-    target = Target(int(stack.environment["HTTP_PORT"]), pair["access_token"])
+    target = Target(stack.http_port, pair["access_token"])
     with load(target) as outcome:
         reload_all(stack)
     record_property("reload behind PgBouncer", outcome)

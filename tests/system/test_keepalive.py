@@ -71,7 +71,7 @@ async def post_after_idling(stack: Stack, idle_seconds: float, rounds: int) -> C
     """Statuses, and kinds of errors, of POSTs that follow pauses of about that long."""
     results: Counter[str] = Counter()
     token = sign_up(stack.url)
-    port = int(stack.environment["HTTP_PORT"])
+    port = stack.http_port
     async with asyncio.TaskGroup() as group:
         for place in range(UPSTREAMS):
             target = Target(port, token, post_path=f"/{place}/api/v1/items")

@@ -9,6 +9,7 @@ import re
 import signal
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -31,27 +32,27 @@ OLD, NEW = "127.0.10.1", "127.0.10.2"
 Start = Callable[[str], Container]
 
 
-@pytest.fixture
-def port() -> int:
-    """Of nginx."""
-    return free_port()
+@dataclass(frozen=True)
+class Ports:
+    app: int = field(default_factory=free_port)
+    nginx: int = field(default_factory=free_port)
 
 
 @pytest.fixture
-def app_port() -> int:
-    return free_port()
+def ports() -> Ports:
+    return Ports()
 
 
 @pytest.fixture
 def start(
-    image: Image, image_project: Path, secrets: Path, migrated: str, app_port: int
+    image: Image, image_project: Path, secrets: Path, migrated: str, ports: Ports
 ) -> Iterator[Start]:
     """A container of the service as compose.yaml has it, at an address of its own."""
     text = (image_project / "deploy/compose/compose.yaml").read_text()
     text = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text)
     shipped = yaml.safe_load(text)["services"]["service"]["environment"]
     # nginx is not on the network that it believes, but here.
-    changes = {"APP_PORT": app_port, "FORWARDED_ALLOW_IPS": "127.0.0.0/8"}
+    changes = {"APP_PORT": ports.app, "FORWARDED_ALLOW_IPS": "127.0.0.0/8"}
     settings = {name: str(value) for name, value in (shipped | changes).items()}
     started: list[Container] = []
 
@@ -68,29 +69,27 @@ def start(
 
 
 @pytest.fixture
-def names(
-    nginx_of: Callable[[str], Nginx], port: int, app_port: int, tmp_path: Path
-) -> Iterator[Names]:
+def names(nginx_of: Callable[[str], Nginx], ports: Ports, tmp_path: Path) -> Iterator[Names]:
     """What the name `service` means to the nginx that runs meanwhile."""
     with name_server() as names:
         names.addresses = [OLD]
         changes = {
-            "server service:8000 resolve": f"server service:{app_port} resolve",
-            "listen 80": f"listen 127.0.0.1:{port}",
+            "server service:8000 resolve": f"server service:{ports.app} resolve",
+            "listen 80": f"listen 127.0.0.1:{ports.nginx}",
             "resolver 127.0.0.11": f"resolver 127.0.0.11:{names.port}",
             # All clients are one here.
             "rate=50r/s": "rate=10000r/s",
         }
         folder = lay_out("compose", tmp_path / "nginx", changes)
-        with nginx_of("forky").running(folder, port):
+        with nginx_of("forky").running(folder, ports.nginx):
             yield names
 
 
 def test_new_version_takes_over_without_losing_a_request(
-    start: Start, names: Names, port: int, record_property: Callable[[str, object], None]
+    start: Start, names: Names, ports: Ports, record_property: Callable[[str, object], None]
 ) -> None:
     old = start(OLD)
-    target = Target(port, sign_up(f"http://localhost:{port}"))
+    target = Target(ports.nginx, sign_up(f"http://localhost:{ports.nginx}"))
     outcome, seconds, code = asyncio.run(release_under_load(start, names, old, target))
     record_property("release in compose", outcome)
     record_property("release in compose: seconds to stop", round(seconds, 1))

@@ -69,7 +69,7 @@ def watch_departure(stack: Stack) -> Departure:
 
 
 def open_websocket(stack: Stack) -> WebSocket:
-    websocket = WebSocket(int(stack.environment["HTTP_PORT"]), "/api/v1/events/socket")
+    websocket = WebSocket(stack.http_port, "/api/v1/events/socket")
     websocket.send(b"hello")
     assert websocket.receive() == (TEXT, b"hello")
     return websocket

@@ -45,7 +45,7 @@ def setting(stack: Stack, line: str) -> Iterator[None]:
 @contextmanager
 def under_load(stack: Stack, record: Record, name: str) -> Iterator[Outcome]:
     """Every trial checks that nothing was stored twice or lost, and the connection budget."""
-    target = Target(int(stack.environment["HTTP_PORT"]), sign_up(stack.url))
+    target = Target(stack.http_port, sign_up(stack.url))
     with watched_connections(stack, service_name(stack)) as watched, load(target) as outcome:
         yield outcome
     record(name, f"{outcome}; at most {watched.most} connections to the database")

@@ -32,7 +32,7 @@ def stack(bake_once: Bake, uv: str, require: Require) -> Iterator[Stack]:
 
 @pytest.fixture(scope="package")
 def target(stack: Stack) -> Target:
-    return Target(port_of(stack), sign_up(stack.url))
+    return Target(stack.http_port, sign_up(stack.url))
 
 
 @pytest.fixture(scope="package")
@@ -50,8 +50,4 @@ def frugal_stack(bake_once: Bake, uv: str, require: Require) -> Iterator[Stack]:
 
 @pytest.fixture(scope="package")
 def frugal_target(frugal_stack: Stack) -> Target:
-    return Target(port_of(frugal_stack), sign_up(frugal_stack.url))
-
-
-def port_of(stack: Stack) -> int:
-    return int(stack.environment["HTTP_PORT"])
+    return Target(frugal_stack.http_port, sign_up(frugal_stack.url))
