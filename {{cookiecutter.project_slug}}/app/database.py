@@ -1,7 +1,6 @@
 """The only way to PostgreSQL: a fair queue in front of one small pool per worker.
 
 Reads are single statements outside of transactions; writes are one transaction per request.
-The next hop is a domain's `repository.py`.
 """
 
 import asyncio

@@ -1,7 +1,4 @@
-"""The keys of access tokens as they stand in JWT_KEYS: the first signs, all of them verify.
-
-Next hop: `app.accounts.tokens`, the only user of what is in them.
-"""
+"""The keys of access tokens as they stand in JWT_KEYS: the first signs, all of them verify."""
 
 import json
 import secrets

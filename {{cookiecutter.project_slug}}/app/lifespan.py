@@ -6,9 +6,8 @@ from typing import TypedDict
 
 from fastapi import FastAPI
 
-from app.accounts.common_passwords import common_passwords
-from app.accounts.email_links import EmailLinks, build_email_links
-from app.accounts.passwords import PasswordHasher
+from app.accounts.email_links import EmailLinks
+from app.accounts.passwords import PasswordHasher, common_passwords
 from app.accounts.tokens import TokenKeys, build_token_keys
 from app.database import Database, create_engine
 from app.mail import build_mailer
@@ -57,5 +56,5 @@ def build_state(settings: Settings, database: Database) -> State:
         password_hasher=PasswordHasher(settings),
         token_keys=build_token_keys(settings),
         drain=Drain(),
-        email_links=build_email_links(settings, build_mailer(settings)),
+        email_links=EmailLinks(settings, build_mailer(settings)),
     )

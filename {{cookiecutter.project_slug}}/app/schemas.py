@@ -22,4 +22,4 @@ def _refuse_nul(value: str) -> str:
     return value
 
 
-Text = Annotated[str, AfterValidator(_refuse_nul)]
+StorableText = Annotated[str, AfterValidator(_refuse_nul)]

@@ -1,6 +1,6 @@
 """Every setting of the service: environment, then `.env`, then files in /run/secrets.
 
-Nothing reads the environment elsewhere; the next hop is `app.main.create_app`.
+Nothing reads the environment elsewhere.
 """
 
 from typing import Annotated, Literal, Self, cast

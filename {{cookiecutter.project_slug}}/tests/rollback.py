@@ -1,4 +1,4 @@
-"""A database whose work is undone after the test; the next hop is one connection of the pool."""
+"""A database whose work is undone after the test."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager

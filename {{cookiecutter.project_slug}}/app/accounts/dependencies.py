@@ -1,18 +1,20 @@
-"""Who is calling: the token is checked, then session and user are read in one statement."""
+"""Who is signed in: the token is checked, then session and user are read in one statement."""
 
 from typing import Annotated, cast
 
 from fastapi import Depends, Request, Security
-from fastapi.security import OAuth2PasswordBearer, SecurityScopes
+from fastapi.security import OAuth2PasswordBearer, OAuth2PasswordRequestForm, SecurityScopes
 
 from app.accounts import repository, roles
+from app.accounts.authentication import Authenticator, Login, LoginOrigin
+from app.accounts.email_links import EmailLinks
 from app.accounts.passwords import PasswordHasher
 from app.accounts.repository import AuthenticatedUser
-from app.accounts.sessions import LoginOrigin
 from app.accounts.tokens import TokenKeys, read_access_token
 from app.database import DatabaseDep
 from app.errors import InsufficientScopeError, UnauthorizedError
 from app.openapi import TOKEN_PATH
+from app.settings import SettingsDep
 
 # Browsers send about 120; the rest is for the curious.
 _USER_AGENT_LENGTH_MAX = 200
@@ -28,8 +30,22 @@ async def get_password_hasher(request: Request) -> PasswordHasher:
     return cast("PasswordHasher", request.state.password_hasher)
 
 
+async def get_email_links(request: Request) -> EmailLinks:
+    return cast("EmailLinks", request.state.email_links)
+
+
 TokenKeysDep = Annotated[TokenKeys, Depends(get_token_keys)]
 PasswordHasherDep = Annotated[PasswordHasher, Depends(get_password_hasher)]
+EmailLinksDep = Annotated[EmailLinks, Depends(get_email_links)]
+
+
+async def get_authenticator(
+    database: DatabaseDep, hasher: PasswordHasherDep, settings: SettingsDep
+) -> Authenticator:
+    return Authenticator(database, hasher, settings)
+
+
+AuthenticatorDep = Annotated[Authenticator, Depends(get_authenticator)]
 
 
 async def get_current_user(
@@ -66,3 +82,12 @@ async def get_login_origin(request: Request) -> LoginOrigin:
 
 
 LoginOriginDep = Annotated[LoginOrigin, Depends(get_login_origin)]
+
+
+async def get_login(
+    form: Annotated[OAuth2PasswordRequestForm, Depends()], origin: LoginOriginDep
+) -> Login:
+    return Login(form.username.strip().lower(), form.password, origin, tuple(form.scopes))
+
+
+LoginDep = Annotated[Login, Depends(get_login)]

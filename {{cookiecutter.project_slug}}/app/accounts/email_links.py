@@ -4,7 +4,7 @@ Sending happens after the response, so that nobody can tell from the time it tak
 registered. A crash in between loses the mail: the user asks for another one.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal
@@ -14,14 +14,14 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.accounts import repository
-from app.accounts.passwords import PasswordHasher
-from app.accounts.sessions import Login, LoginOrigin
+from app.accounts.authentication import Authenticator, LoginOrigin, login_attempt
+from app.accounts.schemas import PasswordReset
 from app.accounts.tokens import hash_opaque_token, new_opaque_token
 from app.database import Database
 from app.errors import AppError, ForbiddenError
 from app.mail import Mailer, MailError, NoMailer
 from app.settings import Settings
-from app.throttling.service import Attempt, ThrottlePolicy, admit, trust_address
+from app.throttling.service import Attempt, ThrottlePolicy, admit, login_policy, trust_address
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
@@ -42,22 +42,12 @@ _SECONDS_PER_HOUR = 3600
 class EmailLinks:
     """What is needed to send links; made once per worker."""
 
+    settings: Settings
     mailer: Mailer
-    # False: nobody has set a mail server, so nothing is sent without being asked for.
-    is_mail_set_up: bool
-    public_url: str
-    verification: timedelta
-    reset: timedelta
 
-
-def build_email_links(settings: Settings, mailer: Mailer) -> EmailLinks:
-    return EmailLinks(
-        mailer,
-        not isinstance(mailer, NoMailer),
-        str(settings.public_url).rstrip("/"),
-        timedelta(seconds=settings.email_verification_seconds),
-        timedelta(seconds=settings.password_reset_seconds),
-    )
+    @property
+    def is_mail_set_up(self) -> bool:
+        return not isinstance(self.mailer, NoMailer)
 
 
 async def admit_request(database: Database, email: str, origin: LoginOrigin) -> None:
@@ -72,65 +62,53 @@ async def send_verification(database: Database, links: EmailLinks, user_id: UUID
 async def send_password_reset(database: Database, links: EmailLinks, email: str) -> None:
     """To whoever is registered with it; nothing happens when nobody is."""
     try:
-        user_id = await repository.get_user_id(database, email)
+        user = await repository.get_credentials(database, email)
     except AppError as error:
         log.error("mail not sent", purpose="reset-password", reason=str(error.detail))
         return
-    if user_id is not None:
-        await _send(database, links, user_id, email, "reset-password")
+    if user is not None:
+        await _send(database, links, user.user_id, email, "reset-password")
 
 
-async def void_links(session: AsyncSession, user_id: UUID) -> None:
-    """The address has changed: who reads the old mailbox must get nowhere."""
-    await repository.delete_email_tokens(session, user_id, "verify-email", "reset-password")
-
-
-async def verify_email(database: Database, token: str) -> None:
-    token_hash = hash_opaque_token(token)
-    owner_id = await repository.get_user_id_of_email_token(database, token_hash, "verify-email")
-    if owner_id is None:
+async def verify_email(session: AsyncSession, token: str) -> None:
+    user = await repository.spend_email_token(session, hash_opaque_token(token), "verify-email")
+    if user is None:
         raise _spent()
-    async with database.transaction() as session:
-        # The user first: two links of one user, spent at once, must not wait for each other.
-        await repository.get_user(session, owner_id)
-        if not await repository.spend_email_token(session, token_hash, "verify-email"):
-            raise _spent()
-        await repository.set_email_verified(session, owner_id)
+    user.email_verified_at = user.email_verified_at or datetime.now(UTC)
 
 
 async def reset_password(
-    database: Database, hasher: PasswordHasher, origin: LoginOrigin, token: str, new_password: str
+    authenticator: Authenticator, origin: LoginOrigin, body: PasswordReset
 ) -> None:
     """Every session ends: whoever knew the old password is out."""
-    token_hash = hash_opaque_token(token)
+    database = authenticator.database
+    token_hash = hash_opaque_token(body.token.get_secret_value())
     # Asked first, so that nobody makes us hash passwords with invented tokens.
-    owner_id = await repository.get_user_id_of_email_token(database, token_hash, "reset-password")
-    if owner_id is None:
+    if not await repository.has_email_token(database, token_hash, "reset-password"):
         raise _spent()
-    new_hash = await hasher.hash(new_password)
+    new_hash = await authenticator.hasher.hash(body.new_password.get_secret_value())
     async with database.transaction() as session:
-        user = await repository.get_user(session, owner_id)
-        if user is None or not await repository.spend_email_token(
-            session, token_hash, "reset-password"
-        ):
+        user = await repository.spend_email_token(session, token_hash, "reset-password")
+        if user is None:
             raise _spent()
         user.password_hash = new_hash
-        await repository.set_email_verified(session, user.id)
+        user.email_verified_at = user.email_verified_at or datetime.now(UTC)
         await repository.delete_sessions_of_user(session, user.id)
         await repository.delete_email_tokens(session, user.id, "reset-password")
     # Whoever reads the mailbox may log in from here, however many strangers guess elsewhere.
-    await trust_address(database, hasher.guess_policy, Login(user.email, "", origin).attempt)
+    policy = login_policy(authenticator.settings)
+    await trust_address(database, policy, login_attempt(user.email, origin))
 
 
 async def _send(
     database: Database, links: EmailLinks, user_id: UUID, to: str, purpose: Purpose
 ) -> None:
     token = new_opaque_token()
-    lives = links.verification if purpose == "verify-email" else links.reset
-    expires_at = datetime.now(UTC) + lives
+    lifetime = _lifetime(links.settings, purpose)
+    expires_at = datetime.now(UTC) + lifetime
     # After the # : browsers send that part to no server, so it is in no log and no Referer.
-    url = f"{links.public_url}/{purpose}#token={token}"
-    subject, text = _MESSAGES[purpose](url, lives)
+    url = f"{str(links.settings.public_url).rstrip('/')}/{purpose}#token={token}"
+    subject, text = _MESSAGES[purpose](url, _spoken(lifetime))
     try:
         async with database.transaction() as session:
             await repository.add_email_token(
@@ -142,31 +120,37 @@ async def _send(
         log.error("mail not sent", purpose=purpose, user_id=str(user_id), reason=str(error))
 
 
-def _verification_message(url: str, lives: timedelta) -> tuple[str, str]:
+def _lifetime(settings: Settings, purpose: Purpose) -> timedelta:
+    if purpose == "verify-email":
+        return timedelta(seconds=settings.email_verification_seconds)
+    return timedelta(seconds=settings.password_reset_seconds)
+
+
+def _verification_message(url: str, lifetime: str) -> tuple[str, str]:
     return "Verify your email address", (
         "Please open this link to show that this address is yours:\n\n"
-        f"{url}\n\nIt works once and for {_spoken(lives)}."
+        f"{url}\n\nIt works once and for {lifetime}."
         " If you did not sign up, you need not do anything.\n"
     )
 
 
-def _reset_message(url: str, lives: timedelta) -> tuple[str, str]:
+def _reset_message(url: str, lifetime: str) -> tuple[str, str]:
     return "Reset your password", (
         "Somebody, probably you, wants a new password for your account."
         f" Please open this link to choose one:\n\n{url}\n\n"
-        f"It works once and for {_spoken(lives)}."
+        f"It works once and for {lifetime}."
         " If it was not you, you need not do anything: your password stays as it is.\n"
     )
 
 
-_MESSAGES: dict[Purpose, Callable[[str, timedelta], tuple[str, str]]] = {
+_MESSAGES: Mapping[Purpose, Callable[[str, str], tuple[str, str]]] = {
     "verify-email": _verification_message,
     "reset-password": _reset_message,
 }
 
 
-def _spoken(lives: timedelta) -> str:
-    seconds = int(lives.total_seconds())
+def _spoken(lifetime: timedelta) -> str:
+    seconds = int(lifetime.total_seconds())
     if seconds < 2 * _SECONDS_PER_HOUR:
         return f"{seconds // 60} minutes"
     return f"{seconds // _SECONDS_PER_HOUR} hours"

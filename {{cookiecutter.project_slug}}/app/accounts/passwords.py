@@ -1,4 +1,4 @@
-"""Password hashes (argon2id), made off the event loop in a bounded queue."""
+"""Password hashes (argon2id), made off the event loop in a bounded queue; the common passwords."""
 
 import asyncio
 import base64
@@ -9,6 +9,8 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import cache
+from pathlib import Path
 from typing import TypeVar
 
 from pwdlib import PasswordHash
@@ -17,12 +19,14 @@ from pwdlib.hashers.argon2 import Argon2Hasher
 
 from app.errors import UnavailableError
 from app.settings import Settings
-from app.throttling.service import build_login_policy
 
 # 8 logins at once on two busy cores: other requests had a median of 98 to 568 ms at 0, of 8 to 12
 # ms at 10. 150 at once: the p99 of /livez was 43 to 190 ms at 0, 22 to 74 ms at 10. Default: 0.
 # https://man7.org/linux/man-pages/man7/sched.7.html (the nice value)
 _HASHING_NICENESS = 10
+
+# Made by `python -m development.common_passwords`.
+_COMMON_PASSWORDS = Path(__file__).with_name("common_passwords.txt")
 
 Result = TypeVar("Result")
 
@@ -43,7 +47,6 @@ class PasswordHasher:
         self._pending = 0
         self._pending_max = settings.password_concurrency + settings.password_queue_max
         self._dummy = _hash_nobody_has(settings)
-        self.guess_policy = build_login_policy(settings)
 
     async def hash(self, password: str) -> str:
         return await self._run(lambda: self._hash.hash(_bytes(password)))
@@ -97,3 +100,10 @@ def _hash_nobody_has(settings: Settings) -> str:
     memory, passes = settings.password_memory_cost_kib, settings.password_time_cost
     lanes = settings.password_parallelism
     return f"$argon2id$v=19$m={memory},t={passes},p={lanes}${salt}${digest}"
+
+
+@cache
+def common_passwords() -> frozenset[str]:
+    """Those that are guessed first. The first call takes 3 ms: the lifespan makes it."""
+    lines = _COMMON_PASSWORDS.read_text("utf-8").splitlines()
+    return frozenset(line for line in lines if not line.startswith("# "))

@@ -2,16 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import NamedTuple
+from datetime import datetime, timedelta
+from typing import NamedTuple, TypeVar
 from uuid import UUID
 
 from sqlalchemy import bindparam, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import InstrumentedAttribute
+from sqlalchemy.sql.dml import ReturningDelete
 
 from app.accounts.models import EmailToken, RefreshToken, Session, User
 from app.accounts.roles import Role
 from app.database import Database
+
+Key = TypeVar("Key")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,31 +87,23 @@ _SESSIONS = (
     .order_by(Session.last_used_at.desc())
     .limit(bindparam("row_count"))
 )
-_EXPIRED = (
-    select(Session.id)
-    .where(Session.expires_at < func.now())
-    .limit(bindparam("row_count"))
-    .with_for_update(skip_locked=True)
-)
-_DELETE_EXPIRED = delete(Session).where(Session.id.in_(_EXPIRED)).returning(Session.id)
-
-_USER_ID = select(User.id).where(User.email == bindparam("email"), User.disabled_at.is_(None))
 _EMAIL_TOKEN = select(EmailToken.user_id).where(
     EmailToken.token_hash == bindparam("token_hash"),
     EmailToken.purpose == bindparam("purpose"),
     EmailToken.expires_at > func.now(),
 )
-_EXPIRED_EMAIL_TOKENS = (
-    select(EmailToken.token_hash)
-    .where(EmailToken.expires_at < func.now())
-    .limit(bindparam("row_count"))
-    .with_for_update(skip_locked=True)
-)
-_DELETE_EXPIRED_EMAIL_TOKENS = (
-    delete(EmailToken)
-    .where(EmailToken.token_hash.in_(_EXPIRED_EMAIL_TOKENS))
-    .returning(EmailToken.token_hash)
-)
+
+
+def _delete_expired(
+    key: InstrumentedAttribute[Key], expires_at: InstrumentedAttribute[datetime]
+) -> ReturningDelete[Key]:
+    expired = select(key).where(expires_at < func.now()).limit(bindparam("row_count"))
+    expired = expired.with_for_update(skip_locked=True)
+    return delete(key.class_).where(key.in_(expired)).returning(key)
+
+
+_DELETE_EXPIRED_SESSIONS = _delete_expired(Session.id, Session.expires_at)
+_DELETE_EXPIRED_EMAIL_TOKENS = _delete_expired(EmailToken.token_hash, EmailToken.expires_at)
 
 
 async def get_current_user(
@@ -159,11 +155,10 @@ async def list_sessions(database: Database, user_id: UUID, row_count: int) -> Se
     return [SessionRow(*row) for row in rows]
 
 
-async def add_session(session: AsyncSession, row: Session, token_hash: bytes) -> UUID:
+async def add_session(session: AsyncSession, row: Session, token_hash: bytes) -> None:
     session.add(row)
     await session.flush()
     await add_refresh_token(session, row.id, token_hash)
-    return row.id
 
 
 async def touch_session(
@@ -189,7 +184,7 @@ async def lock_session_of_token(session: AsyncSession, token_hash: bytes) -> Non
 
 
 async def spend_refresh_token(session: AsyncSession, token_hash: bytes) -> SpentToken | None:
-    """Whose an unspent token is, which is spent now; exactly one caller wins."""
+    """Whose an unspent token is, which is spent now; of two refreshes at once one wins."""
     statement = (
         update(RefreshToken)
         .where(
@@ -207,8 +202,17 @@ async def spend_refresh_token(session: AsyncSession, token_hash: bytes) -> Spent
     return SpentToken(*row) if row else None
 
 
-async def get_refresh_token(session: AsyncSession, token_hash: bytes) -> RefreshToken | None:
-    return await session.get(RefreshToken, token_hash)
+async def delete_session_of_stolen_token(
+    session: AsyncSession, token_hash: bytes, grace_seconds: float
+) -> UUID | None:
+    """Its id, when the token was spent longer ago than two refreshes at once would be apart."""
+    used_before = func.clock_timestamp() - timedelta(seconds=grace_seconds)
+    statement = delete(Session).where(
+        RefreshToken.token_hash == token_hash,
+        RefreshToken.used_at < used_before,
+        Session.id == RefreshToken.session_id,
+    )
+    return await session.scalar(statement.returning(Session.id))
 
 
 async def delete_session_of_user(session: AsyncSession, user_id: UUID, session_id: UUID) -> bool:
@@ -233,28 +237,9 @@ async def delete_session_of_token(session: AsyncSession, token_hash: bytes) -> N
     await session.execute(delete(Session).where(Session.id == owner.scalar_subquery()))
 
 
-async def set_email_verified(session: AsyncSession, user_id: UUID) -> None:
-    await session.execute(
-        update(User)
-        .where(User.id == user_id, User.email_verified_at.is_(None))
-        .values(email_verified_at=func.now())
-    )
-
-
-async def delete_expired_sessions(database: Database, row_count: int) -> int:
-    return len(await database.read_all(_DELETE_EXPIRED, {"row_count": row_count}))
-
-
-async def get_user_id(database: Database, email: str) -> UUID | None:
-    row = await database.read_one(_USER_ID, {"email": email})
-    return row[0] if row else None
-
-
-async def get_user_id_of_email_token(
-    database: Database, token_hash: bytes, purpose: str
-) -> UUID | None:
+async def has_email_token(database: Database, token_hash: bytes, purpose: str) -> bool:
     row = await database.read_one(_EMAIL_TOKEN, {"token_hash": token_hash, "purpose": purpose})
-    return row[0] if row else None
+    return row is not None
 
 
 async def add_email_token(
@@ -266,20 +251,22 @@ async def add_email_token(
     await session.flush()
 
 
-async def spend_email_token(session: AsyncSession, token_hash: bytes, purpose: str) -> UUID | None:
+async def spend_email_token(session: AsyncSession, token_hash: bytes, purpose: str) -> User | None:
     """The user it was sent to, once; a disabled user's is worth nothing."""
-    statement = (
-        delete(EmailToken)
-        .where(
-            EmailToken.token_hash == token_hash,
-            EmailToken.purpose == purpose,
-            EmailToken.expires_at > func.now(),
-            User.id == EmailToken.user_id,
-            User.disabled_at.is_(None),
-        )
-        .returning(EmailToken.user_id)
+    # The user first: two links of one user, spent at once, must not wait for each other.
+    user = await session.scalar(
+        select(User)
+        .join(EmailToken, EmailToken.user_id == User.id)
+        .where(EmailToken.token_hash == token_hash, User.disabled_at.is_(None))
+        .with_for_update(of=User)
     )
-    return await session.scalar(statement)
+    token = delete(EmailToken).where(
+        EmailToken.token_hash == token_hash,
+        EmailToken.purpose == purpose,
+        EmailToken.expires_at > func.now(),
+    )
+    is_spent = await session.scalar(token.returning(EmailToken.user_id)) is not None
+    return user if is_spent else None
 
 
 async def delete_email_tokens(session: AsyncSession, user_id: UUID, *purposes: str) -> None:
@@ -288,5 +275,8 @@ async def delete_email_tokens(session: AsyncSession, user_id: UUID, *purposes: s
     )
 
 
-async def delete_expired_email_tokens(database: Database, row_count: int) -> int:
-    return len(await database.read_all(_DELETE_EXPIRED_EMAIL_TOKENS, {"row_count": row_count}))
+async def delete_expired(database: Database, row_count: int) -> int:
+    """At most so many rows of each table; how many they were."""
+    sessions = await database.read_all(_DELETE_EXPIRED_SESSIONS, {"row_count": row_count})
+    tokens = await database.read_all(_DELETE_EXPIRED_EMAIL_TOKENS, {"row_count": row_count})
+    return len(sessions) + len(tokens)

@@ -1,21 +1,21 @@
-"""Routes of users and their logins; the next hop is `service.py`."""
+"""Routes of users and their logins."""
 
 from collections.abc import Sequence
-from typing import Annotated, cast
 from uuid import UUID
 
-from fastapi import APIRouter, BackgroundTasks, Depends, Request, Response, status
-from fastapi.security import OAuth2PasswordRequestForm
+from fastapi import APIRouter, BackgroundTasks, Depends, Response, status
 
 from app.accounts import email_links, service, sessions
 from app.accounts.dependencies import (
     AccountOwnerDep,
+    AuthenticatorDep,
     CurrentUser,
+    EmailLinksDep,
+    LoginDep,
     LoginOriginDep,
     PasswordHasherDep,
     TokenKeysDep,
 )
-from app.accounts.email_links import EmailLinks
 from app.accounts.schemas import (
     EmailVerification,
     KeySet,
@@ -29,22 +29,14 @@ from app.accounts.schemas import (
     UserOut,
     UserUpdate,
 )
-from app.accounts.sessions import Login
 from app.accounts.tokens import public_keys
-from app.database import DatabaseDep
+from app.database import DatabaseDep, SessionDep
 from app.errors import ForbiddenError, problem_responses
 from app.settings import SettingsDep
 
 auth = APIRouter(prefix="/auth", tags=["auth"])
 users = APIRouter(prefix="/users", tags=["users"])
 well_known = APIRouter(prefix="/.well-known", tags=["auth"])
-
-
-async def get_email_links(request: Request) -> EmailLinks:
-    return cast("EmailLinks", request.state.email_links)
-
-
-EmailLinksDep = Annotated[EmailLinks, Depends(get_email_links)]
 
 
 async def forbid_caching(response: Response) -> None:
@@ -63,17 +55,9 @@ async def refuse_when_closed(settings: SettingsDep) -> None:
     response_model_exclude_none=True,
     dependencies=[Depends(forbid_caching)],
 )
-async def log_in(
-    database: DatabaseDep,
-    hasher: PasswordHasherDep,
-    keys: TokenKeysDep,
-    origin: LoginOriginDep,
-    form: Annotated[OAuth2PasswordRequestForm, Depends()],
-) -> TokenPair:
+async def log_in(authenticator: AuthenticatorDep, keys: TokenKeysDep, login: LoginDep) -> TokenPair:
     """Trade an email and a password for an access and a refresh token."""
-    email = form.username.strip().lower()
-    login = Login(email, form.password, origin, tuple(form.scopes))
-    return await sessions.log_in(database, hasher, keys, login)
+    return await sessions.log_in(authenticator, keys, login)
 
 
 @auth.post(
@@ -83,35 +67,37 @@ async def log_in(
     dependencies=[Depends(forbid_caching)],
 )
 async def refresh(
-    database: DatabaseDep, keys: TokenKeysDep, origin: LoginOriginDep, body: RefreshRequest
+    database: DatabaseDep,
+    keys: TokenKeysDep,
+    settings: SettingsDep,
+    origin: LoginOriginDep,
+    body: RefreshRequest,
 ) -> TokenPair:
     """Trade a refresh token for a new pair; the old one is spent."""
-    return await sessions.refresh(database, keys, body.refresh_token.get_secret_value(), origin)
+    spent_token = body.refresh_token.get_secret_value()
+    return await sessions.refresh(database, keys, settings, origin, spent_token)
 
 
 @auth.post("/logout", status_code=status.HTTP_204_NO_CONTENT)
-async def log_out(database: DatabaseDep, body: RefreshRequest) -> None:
+async def log_out(session: SessionDep, body: RefreshRequest) -> None:
     """End the session of a refresh token; its access tokens stop working at once."""
-    await sessions.log_out(database, body.refresh_token.get_secret_value())
+    await sessions.log_out(session, body.refresh_token.get_secret_value())
 
 
 @auth.post(
     "/logout-all", status_code=status.HTTP_204_NO_CONTENT, responses=problem_responses(401, 403)
 )
-async def log_out_everywhere(database: DatabaseDep, current_user: AccountOwnerDep) -> None:
-    """End every session of the current_user."""
-    await sessions.log_out_everywhere(database, current_user.id)
+async def log_out_everywhere(current_user: AccountOwnerDep, session: SessionDep) -> None:
+    """End all of your sessions."""
+    await sessions.log_out_everywhere(session, current_user)
 
 
 @auth.get("/sessions", responses=problem_responses(401, 403))
 async def list_sessions(
     database: DatabaseDep, current_user: AccountOwnerDep
 ) -> Sequence[SessionOut]:
-    """The caller's sessions, the one used last first."""
-    return [
-        SessionOut(**row._asdict(), current=row.id == current_user.session_id)
-        for row in await sessions.list_sessions(database, current_user)
-    ]
+    """Your sessions, the one used last first."""
+    return await sessions.list_sessions(database, current_user)
 
 
 @auth.delete(
@@ -119,11 +105,9 @@ async def list_sessions(
     status_code=status.HTTP_204_NO_CONTENT,
     responses=problem_responses(401, 403, 404),
 )
-async def end_session(
-    database: DatabaseDep, current_user: AccountOwnerDep, session_id: UUID
-) -> None:
-    """End one of the caller's sessions; its access tokens stop working at once."""
-    await sessions.end_session(database, current_user, session_id)
+async def end_session(current_user: AccountOwnerDep, session: SessionDep, session_id: UUID) -> None:
+    """End one of your sessions; its access tokens stop working at once."""
+    await sessions.end_session(session, current_user, session_id)
 
 
 @auth.post(
@@ -138,7 +122,7 @@ async def request_email_verification(
     origin: LoginOriginDep,
     background: BackgroundTasks,
 ) -> None:
-    """Send the caller another link that verifies the email address."""
+    """Send you another link that verifies your email address."""
     await email_links.admit_request(database, current_user.email, origin)
     background.add_task(
         email_links.send_verification, database, links, current_user.id, current_user.email
@@ -148,9 +132,9 @@ async def request_email_verification(
 @auth.post(
     "/verify-email", status_code=status.HTTP_204_NO_CONTENT, responses=problem_responses(403)
 )
-async def verify_email(database: DatabaseDep, body: EmailVerification) -> None:
-    """Show with the token of a link that the email address is one's own."""
-    await email_links.verify_email(database, body.token.get_secret_value())
+async def verify_email(session: SessionDep, body: EmailVerification) -> None:
+    """Show with the token of a link that the email address is yours."""
+    await email_links.verify_email(session, body.token.get_secret_value())
 
 
 @auth.post(
@@ -174,11 +158,10 @@ async def request_password_reset(
     "/password-reset", status_code=status.HTTP_204_NO_CONTENT, responses=problem_responses(403)
 )
 async def reset_password(
-    database: DatabaseDep, hasher: PasswordHasherDep, origin: LoginOriginDep, body: PasswordReset
+    authenticator: AuthenticatorDep, origin: LoginOriginDep, body: PasswordReset
 ) -> None:
     """Choose a new password with the token of a link; all sessions end."""
-    token, password = body.token.get_secret_value(), body.new_password.get_secret_value()
-    await email_links.reset_password(database, hasher, origin, token, password)
+    await email_links.reset_password(authenticator, origin, body)
 
 
 @users.post(
@@ -196,23 +179,24 @@ async def register_user(
 ) -> UserOut:
     """Sign up."""
     user = await service.register_user(database, hasher, body)
+    # Without a mail server nothing is sent but what somebody asks for.
     if links.is_mail_set_up:
         background.add_task(email_links.send_verification, database, links, user.id, user.email)
-    return UserOut.model_validate(user)
+    return user
 
 
 @users.get("/me", responses=problem_responses(401))
 async def read_me(current_user: CurrentUser) -> UserOut:
-    """The current_user."""
+    """Your account."""
     return UserOut.model_validate(current_user)
 
 
 @users.patch("/me", responses=problem_responses(401, 403))
 async def update_me(
-    database: DatabaseDep, current_user: AccountOwnerDep, body: UserUpdate
+    current_user: AccountOwnerDep, session: SessionDep, body: UserUpdate
 ) -> UserOut:
-    """Change the caller's name."""
-    return UserOut.model_validate(await service.update_user(database, current_user.id, body))
+    """Change your name."""
+    return await service.update_user(session, current_user.id, body)
 
 
 @users.put(
@@ -221,14 +205,13 @@ async def update_me(
     responses=problem_responses(401, 403, 429),
 )
 async def change_password(
-    database: DatabaseDep,
-    hasher: PasswordHasherDep,
+    authenticator: AuthenticatorDep,
     current_user: AccountOwnerDep,
     origin: LoginOriginDep,
     body: PasswordChange,
 ) -> None:
-    """Change the caller's password; all other sessions end."""
-    await service.change_password(database, hasher, current_user, origin, body)
+    """Change your password; all other sessions end."""
+    await service.change_password(authenticator, current_user, origin, body)
 
 
 @well_known.get("/jwks.json")

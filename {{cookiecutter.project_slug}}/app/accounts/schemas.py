@@ -7,13 +7,13 @@ from uuid import UUID
 
 from pydantic import AfterValidator, EmailStr, Field, Secret, SecretStr, model_validator
 
-from app.accounts.common_passwords import is_common
+from app.accounts.passwords import common_passwords
 from app.accounts.roles import Role
-from app.schemas import RequestBody, ResponseBody, Text
+from app.schemas import RequestBody, ResponseBody, StorableText
 
 
 def _refuse_common(password: SecretStr) -> SecretStr:
-    if is_common(password.get_secret_value()):
+    if password.get_secret_value().strip().lower() in common_passwords():
         raise ValueError("this password is one of those that are guessed first")
     return password
 
@@ -22,7 +22,7 @@ def _refuse_common(password: SecretStr) -> SecretStr:
 Email = Annotated[EmailStr, Field(max_length=254), AfterValidator(str.lower)]
 # NIST SP 800-63B: 8 at least; the ceiling only bounds the work of hashing.
 Password = Annotated[SecretStr, Field(min_length=8, max_length=128), AfterValidator(_refuse_common)]
-FullName = Annotated[Text, Field(min_length=1, max_length=200)]
+FullName = Annotated[StorableText, Field(min_length=1, max_length=200)]
 # 256 random bits in base64url are 43 characters.
 OpaqueToken = Secret[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{43}$")]]
 

@@ -1,24 +1,26 @@
-"""What users do with their accounts. Hashing never happens while a connection is held."""
+"""What users do with their accounts. No connection is held while a password is hashed."""
 
 from uuid import UUID
 
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.accounts import repository
+from app.accounts.authentication import Authenticator, LoginOrigin
 from app.accounts.models import User
 from app.accounts.passwords import PasswordHasher
 from app.accounts.repository import AuthenticatedUser
 from app.accounts.roles import Role
-from app.accounts.schemas import PasswordChange, UserCreate, UserUpdate
-from app.accounts.sessions import CHANGED_MEANWHILE, LoginOrigin
+from app.accounts.schemas import PasswordChange, UserCreate, UserOut, UserUpdate
+from app.accounts.sessions import CHANGED_MEANWHILE
 from app.database import Database
 from app.errors import ConflictError, ForbiddenError, UnauthorizedError, UnavailableError
-from app.throttling.service import Attempt, admit, record_success
+from app.throttling.service import Attempt
 
 
 async def register_user(
     database: Database, hasher: PasswordHasher, body: UserCreate, *, role: Role = Role.MEMBER
-) -> User:
+) -> UserOut:
     password_hash = await hasher.hash(body.password.get_secret_value())
     user = User(
         email=body.email,
@@ -31,37 +33,32 @@ async def register_user(
             await repository.add_user(session, user)
     except IntegrityError as error:
         raise ConflictError("A user with this email exists already.") from error
-    return user
+    return UserOut.model_validate(user)
 
 
-async def update_user(database: Database, user_id: UUID, body: UserUpdate) -> User:
-    async with database.transaction() as session:
-        user = await repository.get_user(session, user_id)
-        if user is None:
-            raise UnauthorizedError("The user does not exist any more.")
-        if "full_name" in body.model_fields_set:
-            user.full_name = body.full_name
-    return user
+async def update_user(session: AsyncSession, user_id: UUID, body: UserUpdate) -> UserOut:
+    user = await repository.get_user(session, user_id)
+    if user is None:
+        raise UnauthorizedError("The user does not exist any more.")
+    if "full_name" in body.model_fields_set:
+        user.full_name = body.full_name
+    return UserOut.model_validate(user)
 
 
 async def change_password(
-    database: Database,
-    hasher: PasswordHasher,
+    authenticator: Authenticator,
     current_user: AuthenticatedUser,
     origin: LoginOrigin,
     body: PasswordChange,
 ) -> None:
-    # Whoever stole an access token must not find the password out here.
+    # Throttled as well: whoever stole an access token must not find the password out here.
     attempt = Attempt("change-password", current_user.email, origin.address)
-    await admit(database, hasher.guess_policy, attempt)
-    credentials = await repository.get_credentials(database, current_user.email)
-    known_hash = credentials.password_hash if credentials else None
-    matches, _ = await hasher.verify(body.current_password.get_secret_value(), known_hash)
-    if credentials is None or not matches:
+    password = body.current_password.get_secret_value()
+    credentials = await authenticator.check_password(attempt, password)
+    if credentials is None:
         raise ForbiddenError("The current password is wrong.")
-    await record_success(database, hasher.guess_policy, attempt)
-    new_hash = await hasher.hash(body.new_password.get_secret_value())
-    async with database.transaction() as session:
+    new_hash = await authenticator.hasher.hash(body.new_password.get_secret_value())
+    async with authenticator.database.transaction() as session:
         if not await repository.replace_password_hash(session, credentials, new_hash):
             raise UnavailableError(CHANGED_MEANWHILE)
         await repository.delete_sessions_of_user(

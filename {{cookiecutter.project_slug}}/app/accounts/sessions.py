@@ -1,7 +1,6 @@
-"""How sessions begin, go on and end. Hashing never happens while a connection is held."""
+"""How sessions begin, go on and end. No connection is held while a password is hashed."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -9,10 +8,10 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.accounts import repository, roles
+from app.accounts.authentication import Authenticator, Login, LoginOrigin
 from app.accounts.models import Session
-from app.accounts.passwords import PasswordHasher
-from app.accounts.repository import AuthenticatedUser, Credentials, SessionRow
-from app.accounts.schemas import TokenPair
+from app.accounts.repository import AuthenticatedUser, Credentials
+from app.accounts.schemas import SessionOut, TokenPair
 from app.accounts.tokens import (
     TokenKeys,
     hash_opaque_token,
@@ -21,8 +20,8 @@ from app.accounts.tokens import (
 )
 from app.database import Database
 from app.errors import ForbiddenError, NotFoundError, UnauthorizedError, UnavailableError
+from app.settings import Settings
 from app.throttling import service as throttling
-from app.throttling.service import Attempt
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
@@ -33,74 +32,29 @@ CHANGED_MEANWHILE = "The account was changed at this moment."
 _ROWS_PURGED_PER_LOGIN = 20
 
 
-@dataclass(frozen=True)
-class LoginOrigin:
-    """Where a login comes from; shown in the list of sessions and used to slow down guessing."""
-
-    address: str | None = None
-    user_agent: str | None = None
-
-
-@dataclass(frozen=True)
-class Login:
-    """What somebody claims to be; without `scopes` they get all they may have."""
-
-    email: str
-    password: str
-    origin: LoginOrigin = field(default_factory=LoginOrigin)
-    scopes: tuple[str, ...] = ()
-
-    @property
-    def attempt(self) -> Attempt:
-        return Attempt("login", self.email, self.origin.address)
-
-
-async def authenticate(database: Database, hasher: PasswordHasher, login: Login) -> Credentials:
-    """The user whose email and password these are. Whatever else lets people in uses it too."""
-    hasher.refuse_when_busy()
-    policy, attempt = hasher.guess_policy, login.attempt
-    await throttling.admit(database, policy, attempt)
-    credentials = await repository.get_credentials(database, login.email)
-    known_hash = credentials.password_hash if credentials else None
-    try:
-        matches, new_hash = await hasher.verify(login.password, known_hash)
-    except UnavailableError:
-        await throttling.uncount_attempt(database, attempt)  # We were busy: that was no guess.
-        raise
-    if credentials is None or not matches:
-        raise UnauthorizedError("The email or the password is wrong.")
-    await throttling.record_success(database, policy, attempt)
-    if not new_hash:
-        return credentials
-    async with database.transaction() as session:
-        await repository.replace_password_hash(session, credentials, new_hash)
-    return replace(credentials, password_hash=new_hash)
-
-
 async def refuse_outdated(session: AsyncSession, credentials: Credentials) -> None:
     """A login that began before a change of the password must not end after it."""
     if not await repository.are_current(session, credentials):
         raise UnavailableError(CHANGED_MEANWHILE)
 
 
-async def log_in(
-    database: Database,
-    hasher: PasswordHasher,
-    keys: TokenKeys,
-    login: Login,
-) -> TokenPair:
-    user = await authenticate(database, hasher, login)
+async def log_in(authenticator: Authenticator, keys: TokenKeys, login: Login) -> TokenPair:
+    user = await authenticator.authenticate(login)
+    if user is None:
+        raise UnauthorizedError("The email or the password is wrong.")
     scope = user.role.grant(login.scopes or roles.SCOPES)
     if not scope:
         raise ForbiddenError("None of the scopes that are asked for can be granted.")
+    lifetime = timedelta(seconds=authenticator.settings.refresh_token_seconds)
     row = Session(
         user_id=user.user_id,
-        expires_at=datetime.now(UTC) + timedelta(seconds=keys.refresh_token_seconds),
+        expires_at=datetime.now(UTC) + lifetime,
         address=login.origin.address,
         user_agent=login.origin.user_agent,
         scope=scope,
     )
     refresh_token = new_opaque_token()
+    database = authenticator.database
     async with database.transaction() as session:
         await refuse_outdated(session, user)
         await repository.add_session(session, row, hash_opaque_token(refresh_token))
@@ -112,7 +66,11 @@ async def log_in(
 
 
 async def refresh(
-    database: Database, keys: TokenKeys, spent_token: str, origin: LoginOrigin
+    database: Database,
+    keys: TokenKeys,
+    settings: Settings,
+    origin: LoginOrigin,
+    spent_token: str,
 ) -> TokenPair:
     """A new pair for an unspent token; a token spent before ends its session, for it was stolen."""
     spent_hash, refresh_token = hash_opaque_token(spent_token), new_opaque_token()
@@ -126,7 +84,11 @@ async def refresh(
                 session, owner.session_id, origin.address, origin.user_agent
             )
         else:
-            await _end_session_if_stolen(session, keys, spent_hash)
+            ended_id = await repository.delete_session_of_stolen_token(
+                session, spent_hash, settings.refresh_reuse_grace_seconds
+            )
+            if ended_id is not None:
+                log.warning("refresh token used twice", session_id=str(ended_id))
     # Raised outside the block: the end of the session must be committed, not rolled back.
     if owner is None:
         raise UnauthorizedError("The refresh token is not valid.")
@@ -135,48 +97,32 @@ async def refresh(
     return _token_pair(keys, access_token, refresh_token)
 
 
-async def log_out(database: Database, refresh_token: str) -> None:
-    async with database.transaction() as session:
-        await repository.delete_session_of_token(session, hash_opaque_token(refresh_token))
+async def log_out(session: AsyncSession, refresh_token: str) -> None:
+    await repository.delete_session_of_token(session, hash_opaque_token(refresh_token))
 
 
-async def log_out_everywhere(database: Database, user_id: UUID) -> None:
-    async with database.transaction() as session:
-        await repository.delete_sessions_of_user(session, user_id)
+async def log_out_everywhere(session: AsyncSession, current_user: AuthenticatedUser) -> None:
+    await repository.delete_sessions_of_user(session, current_user.id)
 
 
 async def list_sessions(
     database: Database, current_user: AuthenticatedUser
-) -> Sequence[SessionRow]:
-    return await repository.list_sessions(database, current_user.id, _LISTED_MAX)
+) -> Sequence[SessionOut]:
+    rows = await repository.list_sessions(database, current_user.id, _LISTED_MAX)
+    return [SessionOut(**row._asdict(), current=row.id == current_user.session_id) for row in rows]
 
 
 async def end_session(
-    database: Database, current_user: AuthenticatedUser, session_id: UUID
+    session: AsyncSession, current_user: AuthenticatedUser, session_id: UUID
 ) -> None:
-    async with database.transaction() as session:
-        is_ended = await repository.delete_session_of_user(session, current_user.id, session_id)
-    if not is_ended:
+    if not await repository.delete_session_of_user(session, current_user.id, session_id):
         raise NotFoundError("There is no such session.")
 
 
 async def purge(database: Database, row_count: int) -> int:
     """Deletes what has expired, at most so many rows of each table; how many they were."""
-    return (
-        await repository.delete_expired_sessions(database, row_count)
-        + await repository.delete_expired_email_tokens(database, row_count)
-        + await throttling.purge(database, row_count)
-    )
-
-
-async def _end_session_if_stolen(session: AsyncSession, keys: TokenKeys, token_hash: bytes) -> None:
-    token = await repository.get_refresh_token(session, token_hash)
-    if token is None or token.used_at is None:
-        return
-    grace = timedelta(seconds=keys.refresh_reuse_grace_seconds)
-    if datetime.now(UTC) - token.used_at > grace:
-        await repository.delete_session_of_token(session, token_hash)
-        log.warning("refresh token used twice", session_id=str(token.session_id))
+    expired = await repository.delete_expired(database, row_count)
+    return expired + await throttling.purge(database, row_count)
 
 
 def _token_pair(

@@ -65,8 +65,6 @@ class TokenKeys:
     issuer: str
     audience: str
     access_token_seconds: int
-    refresh_token_seconds: int
-    refresh_reuse_grace_seconds: int
 
 
 def build_token_keys(settings: Settings) -> TokenKeys:
@@ -77,8 +75,6 @@ def build_token_keys(settings: Settings) -> TokenKeys:
         settings.token_issuer,
         settings.token_audience,
         settings.access_token_seconds,
-        settings.refresh_token_seconds,
-        settings.refresh_reuse_grace_seconds,
     )
 
 

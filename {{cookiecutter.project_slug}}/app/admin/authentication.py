@@ -10,11 +10,11 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from app.accounts import repository as accounts
+from app.accounts.authentication import Authenticator, Login
 from app.accounts.dependencies import get_login_origin
 from app.accounts.passwords import PasswordHasher
 from app.accounts.repository import AuthenticatedUser
 from app.accounts.roles import ADMIN
-from app.accounts.sessions import Login
 from app.admin import service
 from app.admin.audit import actor_of
 from app.admin.model_views import database_of
@@ -39,21 +39,20 @@ class AdminAuthentication(AuthenticationBackend):
             # Default: False.
             https_only=settings.environment == "production",
         )
-        self._session_seconds = settings.admin_session_seconds
+        self._settings = settings
 
     async def login(self, request: Request) -> bool:
-        database, hasher = (
-            database_of(request),
-            cast("PasswordHasher", request.state.password_hasher),
-        )
+        database = database_of(request)
+        hasher = cast("PasswordHasher", request.state.password_hasher)
+        authenticator = Authenticator(database, hasher, self._settings)
         form = await request.form()
         email, password = _text(form, "username").strip().lower(), _text(form, "password")
         login = Login(email, password, await get_login_origin(request))
-        credentials = await service.check_password(database, hasher, login)
+        credentials = await authenticator.authenticate(login)
         if credentials is None:
             return False
         actor = actor_of(request, credentials.user_id, email)
-        row = service.new_session(actor.id, login.origin, self._session_seconds)
+        row = service.new_session(actor.id, login.origin, self._settings.admin_session_seconds)
         replaced = _id(request, "session_id")
         session_id = await service.start_session(database, actor, credentials, row, replaced)
         if session_id is None:
@@ -63,7 +62,7 @@ class AdminAuthentication(AuthenticationBackend):
         return True
 
     async def logout(self, request: Request) -> bool:
-        current_user = await _caller(request)
+        current_user = await _current_user(request)
         if current_user is not None:
             actor = actor_of(request, current_user.id, current_user.email)
             await service.end_session(database_of(request), actor, current_user.session_id)
@@ -71,7 +70,7 @@ class AdminAuthentication(AuthenticationBackend):
         return False
 
     async def authenticate(self, request: Request) -> Response | bool:
-        current_user = await _caller(request)
+        current_user = await _current_user(request)
         if current_user is None or ADMIN not in current_user.role.scopes:
             return _refusal(request)
         request.state.actor = actor_of(request, current_user.id, current_user.email)
@@ -85,7 +84,7 @@ def _refusal(request: Request) -> Response | bool:
     return False
 
 
-async def _caller(request: Request) -> AuthenticatedUser | None:
+async def _current_user(request: Request) -> AuthenticatedUser | None:
     session_id, user_id = _id(request, "session_id"), _id(request, "user_id")
     if session_id is None or user_id is None:
         return None

@@ -9,29 +9,19 @@ from uuid import UUID
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.accounts import email_links, sessions
 from app.accounts import repository as accounts
+from app.accounts import sessions
+from app.accounts.authentication import LoginOrigin
 from app.accounts.models import Session, User
 from app.accounts.passwords import PasswordHasher
 from app.accounts.repository import Credentials
 from app.accounts.roles import ADMIN, Role
-from app.accounts.sessions import Login, LoginOrigin
 from app.accounts.tokens import new_opaque_token
 from app.admin import audit, repository
 from app.admin.audit import Actor
 from app.admin.repository import Row
 from app.database import Database
-from app.errors import ConflictError, NotFoundError, UnauthorizedError
-
-
-async def check_password(
-    database: Database, hasher: PasswordHasher, login: Login
-) -> Credentials | None:
-    """In the same queue, the same time and under the same throttling as the logins of the API."""
-    try:
-        return await sessions.authenticate(database, hasher, login)
-    except UnauthorizedError:
-        return None
+from app.errors import ConflictError, NotFoundError
 
 
 def new_session(user_id: UUID, origin: LoginOrigin, seconds: int) -> Session:
@@ -110,7 +100,8 @@ async def change_user(
         user = await _existing(session, User, user_id)
         if values["email"] != user.email:
             user.email_verified_at = None
-            await email_links.void_links(session, user.id)
+            # Who reads the old mailbox must get nowhere.
+            await accounts.delete_email_tokens(session, user.id, "verify-email", "reset-password")
         for name, value in values.items():
             setattr(user, name, value)
         audit.record_change(session, actor, "change", user)

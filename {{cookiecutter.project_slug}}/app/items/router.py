@@ -1,4 +1,4 @@
-"""Routes of the items: the worked example to copy; the next hop is `service.py`."""
+"""Routes of the items: the worked example to copy."""
 
 from typing import Annotated
 from uuid import UUID

@@ -9,12 +9,12 @@ from pydantic import AfterValidator, Field
 
 from app.items.models import ItemStatus
 from app.pagination import Page, PageQuery
-from app.schemas import RequestBody, ResponseBody, Text
+from app.schemas import RequestBody, ResponseBody, StorableText
 
-Title = Annotated[Text, Field(min_length=1, max_length=200)]
-Description = Annotated[Text, Field(max_length=10_000)]
+Title = Annotated[StorableText, Field(min_length=1, max_length=200)]
+Description = Annotated[StorableText, Field(max_length=10_000)]
 Price = Annotated[Decimal, Field(ge=0, max_digits=12, decimal_places=2)]
-Tag = Annotated[Text, Field(min_length=1, max_length=50)]
+Tag = Annotated[StorableText, Field(min_length=1, max_length=50)]
 
 
 class ItemCreate(RequestBody):
@@ -46,7 +46,7 @@ class ItemOut(ResponseBody):
 
 class ItemQuery(PageQuery):
     status: ItemStatus | None = None
-    search: Text | None = Field(None, max_length=200, description="A part of the title.")
+    search: StorableText | None = Field(None, max_length=200, description="A part of the title.")
 
 
 class ItemPage(Page[ItemOut]):

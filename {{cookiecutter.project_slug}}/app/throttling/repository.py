@@ -97,7 +97,7 @@ _FROM_ADDRESS = _uncount("from_address", _ADDRESS_KEY)
 # Asks for nothing, but runs after the other, in the order of `_ATTEMPT`:
 # so two statements never wait for each other.
 _AFTER_ADDRESS = select(func.count()).select_from(_FROM_ADDRESS).scalar_subquery() >= 0
-_TAKE_BACK = select(select(_uncount("from_account", _ACCOUNT_KEY, _AFTER_ADDRESS)).exists())
+_UNCOUNT = select(select(_uncount("from_account", _ACCOUNT_KEY, _AFTER_ADDRESS)).exists())
 
 _KNOWN = {
     "attempts": literal(0),
@@ -105,7 +105,7 @@ _KNOWN = {
     "blocked_until": _UNBLOCKED,
     "known_until": _NOW + bindparam("known_for", type_=Interval),
 }
-_REMEMBER = (
+_TRUST = (
     insert(Bucket)
     .values(key=_key("pair_key"), **_KNOWN)
     .on_conflict_do_update(index_elements=[Bucket.key], set_=_KNOWN)
@@ -129,11 +129,11 @@ async def count_attempt(database: Database, parameters: Parameters) -> float | N
 
 
 async def uncount_attempt(database: Database, parameters: Parameters) -> None:
-    await database.read_one(_TAKE_BACK, parameters)
+    await database.read_one(_UNCOUNT, parameters)
 
 
-async def remember(database: Database, pair_key: bytes, known_for: timedelta) -> None:
-    await database.read_one(_REMEMBER, {"pair_key": pair_key, "known_for": known_for})
+async def trust_address(database: Database, parameters: Parameters) -> None:
+    await database.read_one(_TRUST, parameters)
 
 
 async def delete_forgotten(database: Database, row_count: int) -> int:

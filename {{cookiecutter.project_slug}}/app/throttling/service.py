@@ -1,12 +1,12 @@
 """Slows down who guesses, in PostgreSQL, for all workers and hosts together.
 
-Every attempt is counted before its work begins and taken back when it succeeds.
+Every attempt is counted before its work begins, and no longer counts once it has succeeded.
 """
 
 import hashlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from ipaddress import IPv6Address, IPv6Network, ip_address
 
@@ -37,25 +37,13 @@ class Attempt:
     address: str | None
 
     @property
-    def account_key(self) -> bytes:
-        return self._key("account", self.account)
-
-    @property
-    def address_key(self) -> bytes | None:
-        return self._key("address", _customer(self.address)) if self.address else None
-
-    @property
-    def pair_key(self) -> bytes | None:
-        if not self.address:
-            return None
-        return self._key("pair", _customer(self.address), self.account)
-
-    @property
     def keys(self) -> Mapping[str, bytes | None]:
+        """Of its buckets, by the names that the statements give them."""
+        customer = _customer(self.address) if self.address else None
         return {
-            "account_key": self.account_key,
-            "address_key": self.address_key,
-            "pair_key": self.pair_key,
+            "account_key": self._key("account", self.account),
+            "address_key": self._key("address", customer) if customer else None,
+            "pair_key": self._key("pair", customer, self.account) if customer else None,
         }
 
     def _key(self, *parts: str) -> bytes:
@@ -64,7 +52,7 @@ class Attempt:
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 
-def build_login_policy(settings: Settings) -> ThrottlePolicy:
+def login_policy(settings: Settings) -> ThrottlePolicy:
     return ThrottlePolicy(
         account_attempts=settings.login_attempts_per_account,
         address_attempts=settings.login_attempts_per_address,
@@ -76,16 +64,7 @@ def build_login_policy(settings: Settings) -> ThrottlePolicy:
 
 async def admit(database: Database, policy: ThrottlePolicy, attempt: Attempt) -> None:
     """Counts the attempt, or raises TooManyRequestsError."""
-    wait_seconds = await repository.count_attempt(
-        database,
-        {
-            **attempt.keys,
-            "account_attempts": policy.account_attempts,
-            "address_attempts": policy.address_attempts,
-            "delay_seconds_max": policy.delay_seconds_max,
-            "forget_after": policy.forget_after,
-        },
-    )
+    wait_seconds = await repository.count_attempt(database, {**attempt.keys, **asdict(policy)})
     if wait_seconds is not None:
         raise TooManyRequestsError("Too many attempts; wait.", max(1, math.ceil(wait_seconds)))
 
@@ -103,8 +82,8 @@ async def record_success(database: Database, policy: ThrottlePolicy, attempt: At
 
 async def trust_address(database: Database, policy: ThrottlePolicy, attempt: Attempt) -> None:
     """From now on strangers elsewhere cannot slow this address down on this account."""
-    if attempt.pair_key:
-        await repository.remember(database, attempt.pair_key, policy.known_for)
+    if attempt.address:
+        await repository.trust_address(database, {**attempt.keys, **asdict(policy)})
 
 
 async def purge(database: Database, row_count: int) -> int:
@@ -112,6 +91,7 @@ async def purge(database: Database, row_count: int) -> int:
 
 
 def _customer(address: str) -> str:
+    """An IPv6 customer has a whole network, and may write an IPv4 address in IPv6."""
     try:
         parsed = ip_address(address)
     except ValueError:

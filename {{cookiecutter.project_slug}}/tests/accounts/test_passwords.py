@@ -7,9 +7,9 @@ import threading
 
 import pytest
 
+from app.accounts.authentication import Authenticator, Login
 from app.accounts.passwords import PasswordHasher
 from app.accounts.schemas import UserCreate
-from app.accounts.sessions import Login, authenticate
 from app.database import Database
 from app.errors import UnavailableError
 from app.settings import Settings
@@ -17,8 +17,8 @@ from development import common_passwords
 
 
 async def test_password_matches_its_hash(settings: Settings) -> None:
-    passwords = PasswordHasher(settings)
-    assert await passwords.verify("secret", await passwords.hash("secret")) == (True, None)
+    hasher = PasswordHasher(settings)
+    assert await hasher.verify("secret", await hasher.hash("secret")) == (True, None)
 
 
 async def test_password_is_hashed_again_when_the_parameters_have_changed(
@@ -40,9 +40,9 @@ async def test_password_never_matches_when_there_is_no_usable_hash(
 
 async def test_login_queue_refuses_when_it_is_full(settings: Settings) -> None:
     tight = {"password_concurrency": 1, "password_queue_max": 1}
-    passwords = PasswordHasher(settings.model_copy(update=tight))
+    hasher = PasswordHasher(settings.model_copy(update=tight))
     results = await asyncio.gather(
-        *(passwords.hash("secret") for _ in range(5)), return_exceptions=True
+        *(hasher.hash("secret") for _ in range(5)), return_exceptions=True
     )
     assert sum(isinstance(result, UnavailableError) for result in results) == 3
 
@@ -51,19 +51,20 @@ async def test_login_sends_no_query_when_the_queue_is_full(
     settings: Settings, committing_database: Database, statements: list[str]
 ) -> None:
     tight = {"password_concurrency": 1, "password_queue_max": 1}
-    passwords = PasswordHasher(settings.model_copy(update=tight))
-    hashing = asyncio.gather(passwords.hash("secret"), passwords.hash("secret"))
+    hasher = PasswordHasher(settings.model_copy(update=tight))
+    authenticator = Authenticator(committing_database, hasher, settings)
+    hashing = asyncio.gather(hasher.hash("secret"), hasher.hash("secret"))
     await asyncio.sleep(0)  # both take their places
     with pytest.raises(UnavailableError):
-        await authenticate(committing_database, passwords, Login("ada@example.com", "secret"))
+        await authenticator.authenticate(Login("ada@example.com", "secret"))
     await hashing
     assert statements == []
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere threads have no priority")
 async def test_hashing_lets_the_event_loop_go_first(settings: Settings) -> None:
-    passwords = PasswordHasher(settings)
-    await passwords.hash("secret")
+    hasher = PasswordHasher(settings)
+    await hasher.hash("secret")
     threads = [thread for thread in threading.enumerate() if thread.name.startswith("password")]
     assert threads
     own = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
@@ -97,6 +98,6 @@ def test_list_of_common_passwords_is_the_maintained_one() -> None:
 
 
 async def test_password_never_matches_when_it_is_not_unicode(settings: Settings) -> None:
-    passwords = PasswordHasher(settings)
-    known = await passwords.hash("secret")
-    assert await passwords.verify("\ud800", known) == (False, None)
+    hasher = PasswordHasher(settings)
+    known = await hasher.hash("secret")
+    assert await hasher.verify("\ud800", known) == (False, None)

@@ -26,7 +26,7 @@ def database(committing_database: Database) -> Database:
     return committing_database
 
 
-class InterruptedPasswords(PasswordHasher):
+class InterruptedHasher(PasswordHasher):
     """Lets something happen to the account while a password is being verified."""
 
     def __init__(self, settings: Settings, database: Database, user_id: UUID) -> None:
@@ -43,8 +43,8 @@ class InterruptedPasswords(PasswordHasher):
 
 
 @pytest.fixture
-def passwords(settings: Settings, state: State, user: SignedInUser) -> InterruptedPasswords:
-    interrupted = InterruptedPasswords(settings, state["database"], user.id)
+def hasher(settings: Settings, state: State, user: SignedInUser) -> InterruptedHasher:
+    interrupted = InterruptedHasher(settings, state["database"], user.id)
     state["password_hasher"] = interrupted
     return interrupted
 
@@ -94,35 +94,35 @@ async def _wait_until_blocked(database: Database) -> None:
 
 @pytest.mark.parametrize("column", ["password_hash", "disabled_at"])
 async def test_login_is_refused_when_the_account_is_changed_while_it_is_checked(
-    client: AsyncClient, passwords: InterruptedPasswords, column: str
+    client: AsyncClient, hasher: InterruptedHasher, column: str
 ) -> None:
-    another = await passwords.hash("another good one")
-    passwords.changes = {column: another if column == "password_hash" else func.now()}
+    another = await hasher.hash("another good one")
+    hasher.changes = {column: another if column == "password_hash" else func.now()}
     response = await log_in(client)
     assert (response.status_code, response.headers["retry-after"]) == (503, "1")
     assert (await log_in(client)).status_code == 401
 
 
 async def test_new_password_stays_when_a_login_renews_the_hash_of_the_old_one(
-    client: AsyncClient, settings: Settings, passwords: InterruptedPasswords
+    client: AsyncClient, settings: Settings, hasher: InterruptedHasher
 ) -> None:
     dearer = settings.model_copy(update={"password_time_cost": 2})
     another = await PasswordHasher(dearer).hash("another good one")
-    passwords._hash = PasswordHasher(dearer)._hash  # so that the login wants to renew the hash
-    passwords.changes = {"password_hash": another}
+    hasher._hash = PasswordHasher(dearer)._hash  # so that the login wants to renew the hash
+    hasher.changes = {"password_hash": another}
     assert (await log_in(client)).status_code == 503
-    passwords.changes = {"full_name": "Ada"}
+    hasher.changes = {"full_name": "Ada"}
     assert (await log_in(client, "another good one")).status_code == 200
 
 
 async def test_password_change_is_refused_when_another_one_was_first(
-    client: AsyncClient, user: SignedInUser, passwords: InterruptedPasswords
+    client: AsyncClient, user: SignedInUser, hasher: InterruptedHasher
 ) -> None:
-    passwords.changes = {"password_hash": await passwords.hash("another good one")}
+    hasher.changes = {"password_hash": await hasher.hash("another good one")}
     body = {"current_password": PASSWORD, "new_password": "a third one, also good"}
     response = await client.put("/api/v1/users/me/password", json=body, headers=user.headers)
     assert response.status_code == 503
-    passwords.changes = {"full_name": "Ada"}
+    hasher.changes = {"full_name": "Ada"}
     assert (await log_in(client, "another good one")).status_code == 200
 
 

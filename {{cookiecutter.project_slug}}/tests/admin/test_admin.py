@@ -28,8 +28,8 @@ ADMIN_EMAIL = "root@example.com"
 
 async def add_admin(state: State, email: str = ADMIN_EMAIL) -> UUID:
     body = UserCreate.model_validate({"email": email, "password": PASSWORD})
-    database, passwords = state["database"], state["password_hasher"]
-    return (await accounts.register_user(database, passwords, body, role=Role.ADMIN)).id
+    database, hasher = state["database"], state["password_hasher"]
+    return (await accounts.register_user(database, hasher, body, role=Role.ADMIN)).id
 
 
 async def log_in(

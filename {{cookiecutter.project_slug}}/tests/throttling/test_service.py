@@ -15,7 +15,7 @@ from app.throttling.service import (
     Attempt,
     ThrottlePolicy,
     admit,
-    build_login_policy,
+    login_policy,
     purge,
     record_success,
     uncount_attempt,
@@ -27,7 +27,7 @@ STRANGER = Attempt("login", "ada@example.com", "198.51.100.9")
 
 @pytest.fixture
 def policy(settings: Settings) -> ThrottlePolicy:
-    return replace(build_login_policy(settings), account_attempts=3, address_attempts=5)
+    return replace(login_policy(settings), account_attempts=3, address_attempts=5)
 
 
 async def guess(database: Database, policy: ThrottlePolicy, attempt: Attempt) -> int:
@@ -124,7 +124,7 @@ async def test_right_password_takes_the_attempt_back(
     ],
 )
 def test_addresses_of_one_customer_count_together(one: str, other: str, is_same: bool) -> None:
-    keys = {replace(OWNER, address=address).address_key for address in (one, other)}
+    keys = {replace(OWNER, address=address).keys["address_key"] for address in (one, other)}
     assert (len(keys) == 1) is is_same
 
 

@@ -7,9 +7,9 @@ from uuid import UUID
 from pydantic import Field
 
 from app.pagination import Page
-from app.schemas import RequestBody, ResponseBody, Text
+from app.schemas import RequestBody, ResponseBody, StorableText
 
-Name = Annotated[Text, Field(min_length=1, max_length=200)]
+Name = Annotated[StorableText, Field(min_length=1, max_length=200)]
 
 
 class ThingCreate(RequestBody):
