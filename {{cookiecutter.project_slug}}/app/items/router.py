@@ -21,39 +21,39 @@ WriterDep = Annotated[AuthenticatedUser, Security(get_current_user, scopes=[ITEM
 
 @router.post("", status_code=status.HTTP_201_CREATED)
 async def create_item(
-    request: Request, response: Response, caller: WriterDep, session: SessionDep, body: ItemCreate
+    request: Request, response: Response, user: WriterDep, session: SessionDep, body: ItemCreate
 ) -> ItemOut:
-    """Create an item of the caller."""
-    item = await service.create_item(session, caller.id, body)
+    """Create an item."""
+    item = await service.create_item(session, user.id, body)
     response.headers["Location"] = request.url_for("read_item", item_id=item.id).path
     return item
 
 
 @router.get("")
 async def list_items(
-    database: DatabaseDep, caller: ReaderDep, query: Annotated[ItemQuery, Query()]
+    database: DatabaseDep, user: ReaderDep, query: Annotated[ItemQuery, Query()]
 ) -> ItemPage:
-    """The caller's items, newest first."""
-    return await service.list_items(database, caller.id, query)
+    """Your items, newest first."""
+    return await service.list_items(database, user.id, query)
 
 
 @router.get("/{item_id}", responses=problem_responses(404))
-async def read_item(database: DatabaseDep, caller: ReaderDep, item_id: UUID) -> ItemOut:
-    """One item of the caller."""
-    return await service.read_item(database, caller.id, item_id)
+async def read_item(database: DatabaseDep, user: ReaderDep, item_id: UUID) -> ItemOut:
+    """One of your items."""
+    return await service.read_item(database, user.id, item_id)
 
 
 @router.patch("/{item_id}", responses=problem_responses(404))
 async def update_item(
-    caller: WriterDep, session: SessionDep, item_id: UUID, body: ItemUpdate
+    user: WriterDep, session: SessionDep, item_id: UUID, body: ItemUpdate
 ) -> ItemOut:
     """Change the fields that are sent."""
-    return await service.update_item(session, caller.id, item_id, body)
+    return await service.update_item(session, user.id, item_id, body)
 
 
 @router.delete(
     "/{item_id}", status_code=status.HTTP_204_NO_CONTENT, responses=problem_responses(404)
 )
-async def delete_item(caller: WriterDep, session: SessionDep, item_id: UUID) -> None:
-    """Delete an item of the caller."""
-    await service.delete_item(session, caller.id, item_id)
+async def delete_item(user: WriterDep, session: SessionDep, item_id: UUID) -> None:
+    """Delete one of your items."""
+    await service.delete_item(session, user.id, item_id)

@@ -361,7 +361,7 @@ async def test_list_of_owned_rows_reads_no_row_twice(
     statements.clear()
     page = (await admin.get("/admin/item/list")).text
     assert page.count(user.email) == 3
-    # The caller, the count, the rows, their tags, the emails of their owners.
+    # The user, the count, the rows, their tags, the emails of their owners.
     assert len([sql for sql in statements if sql.startswith("SELECT")]) == 5
 
 

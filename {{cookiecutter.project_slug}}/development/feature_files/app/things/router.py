@@ -22,34 +22,34 @@ WriterDep = Annotated[AuthenticatedUser, Security(get_current_user, scopes=[THIN
 
 @router.post("", status_code=201)
 async def create_thing(
-    request: Request, response: Response, caller: WriterDep, session: SessionDep, body: ThingCreate
+    request: Request, response: Response, user: WriterDep, session: SessionDep, body: ThingCreate
 ) -> ThingOut:
-    thing = await service.create_thing(session, caller.id, body)
+    thing = await service.create_thing(session, user.id, body)
     response.headers["Location"] = request.url_for("read_thing", thing_id=thing.id).path
     return thing
 
 
 @router.get("")
 async def list_things(
-    database: DatabaseDep, caller: ReaderDep, query: Annotated[PageQuery, Query()]
+    database: DatabaseDep, user: ReaderDep, query: Annotated[PageQuery, Query()]
 ) -> ThingPage:
-    """The caller's {things}, newest first."""
-    return await service.list_things(database, caller.id, query)
+    """Your {things}, newest first."""
+    return await service.list_things(database, user.id, query)
 
 
 @router.get("/{thing_id}", responses=problem_responses(404))
-async def read_thing(database: DatabaseDep, caller: ReaderDep, thing_id: UUID) -> ThingOut:
-    return await service.read_thing(database, caller.id, thing_id)
+async def read_thing(database: DatabaseDep, user: ReaderDep, thing_id: UUID) -> ThingOut:
+    return await service.read_thing(database, user.id, thing_id)
 
 
 @router.patch("/{thing_id}", responses=problem_responses(404))
 async def update_thing(
-    caller: WriterDep, session: SessionDep, thing_id: UUID, body: ThingUpdate
+    user: WriterDep, session: SessionDep, thing_id: UUID, body: ThingUpdate
 ) -> ThingOut:
     """Change the fields that are sent."""
-    return await service.update_thing(session, caller.id, thing_id, body)
+    return await service.update_thing(session, user.id, thing_id, body)
 
 
 @router.delete("/{thing_id}", status_code=204, responses=problem_responses(404))
-async def delete_thing(caller: WriterDep, session: SessionDep, thing_id: UUID) -> None:
-    await service.delete_thing(session, caller.id, thing_id)
+async def delete_thing(user: WriterDep, session: SessionDep, thing_id: UUID) -> None:
+    await service.delete_thing(session, user.id, thing_id)
