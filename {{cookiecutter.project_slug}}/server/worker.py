@@ -58,8 +58,9 @@ class Worker(UvicornWorker):
     def __init__(self, *args: object, **kwargs: object) -> None:
         super().__init__(*args, **kwargs)
         # The parent gives them gunicorn's handlers instead, but logs.py has put ours at the root.
-        for name in ("uvicorn.error", "uvicorn.access"):
-            logging.getLogger(name).propagate = True
+        logging.getLogger("uvicorn.error").propagate = True
+        # Uvicorn writes access lines whenever this logger has a handler somewhere.
+        logging.getLogger("uvicorn.access").propagate = self.config.access_log
 
         # Only the master sets and reads these (server/handover.py).
         self.is_old = False

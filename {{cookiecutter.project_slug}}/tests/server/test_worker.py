@@ -128,10 +128,14 @@ def test_server_serves_an_app_that_is_not_ours(start: Start) -> None:
     assert gunicorn.stop() == 0
 
 
-def test_access_lines_of_uvicorn_are_written_when_asked_for(start: Start) -> None:
-    gunicorn = start(UVICORN_ACCESS_LOG="true")
-    gunicorn.get("/pid")
-    wait_until(lambda: '"GET /pid HTTP/1.1" 200' in gunicorn.log())
+@pytest.mark.parametrize(("asked", "lines"), [("true", 1), ("false", 0), ("", 0)])
+def test_access_lines_of_uvicorn_are_written_only_when_asked_for(
+    start: Start, asked: str, lines: int
+) -> None:
+    gunicorn = start(UVICORN_ACCESS_LOG=asked)
+    gunicorn.get("/sleep?seconds=0")
+    assert gunicorn.stop() == 0
+    assert gunicorn.log().count('"GET /sleep?seconds=0 HTTP/1.1" 200') == lines
 
 
 def test_worker_leaves_when_the_master_was_killed(start: Start) -> None:
