@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
@@ -47,7 +48,8 @@ def _migrate(configuration: "Config", check: bool) -> None:
     try:
         command.current(configuration, check_heads=True)
     except CommandError as error:
-        sentence = "The database is not at the newest revision: run `manage migrate`."
+        # As it was called: in an image it is on the PATH, elsewhere in .venv/bin.
+        sentence = f"The database is not at the newest revision: run `{sys.argv[0]} migrate`."
         raise click.ClickException(sentence) from error
 
 
