@@ -4,7 +4,7 @@ import os
 import secrets
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,9 +33,12 @@ class Service:
 
 
 @contextmanager
-def running_service(folder: Path, **settings: str) -> Iterator[Service]:
+def running_service(
+    folder: Path, change: Callable[[Path], None] = lambda _folder: None, **settings: str
+) -> Iterator[Service]:
     """A copy of the service folder, so that nothing is left behind in the template."""
     shutil.copytree(SERVICE, folder, ignore=NOT_COPIED)
+    change(folder)
     service = Service(folder, free_port(), f"admin-{uuid4().hex}@example.com")
     environment = environment_of(service.port) | settings
     started = start_database(folder, environment)

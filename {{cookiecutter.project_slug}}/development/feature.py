@@ -102,7 +102,7 @@ def name_feature(plural: str = "", singular: str = "") -> Feature:
 
 
 def singular_of(plural: str) -> str:
-    if AMBIGUOUS.search(plural) or not re.search(r"[^aius]s$", plural):
+    if AMBIGUOUS.search(plural) or not re.search(r"[^ius]s$", plural):
         raise RefusedError(
             f"the singular of {plural} is not clear: make feature NAME={plural} SINGULAR=…"
         )

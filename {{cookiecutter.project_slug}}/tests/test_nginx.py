@@ -111,7 +111,7 @@ def test_admin_is_not_found_below_a_prefix_that_should_have_been_cut_off(
     assert_is_problem(client.get(path), 404)
 
 
-@pytest.mark.parametrize("path", ["/api/v1/items/admin", "/administration", "/docs/admins"])
+@pytest.mark.parametrize("path", ["/api/v1/users/admin", "/administration", "/docs/admins"])
 def test_path_that_only_looks_like_the_admin_app_is_passed_on(client: Client, path: str) -> None:
     assert client.get(path).json()["path"] == path
 

@@ -1,0 +1,89 @@
+"""`make feature` and `make remove-example`: names and small changes to files people own."""
+
+import pytest
+
+from development.feature import RefusedError, name_feature
+from development.source import add_constants, add_import, append_to, remove_from
+
+OWN = """from app import health
+
+FIRST = "first"
+
+# What a person wrote here stays.
+ALL = (
+    FIRST,
+    "é",  # their own
+)
+TEXTS = {FIRST: "The first."}
+"""
+
+
+@pytest.mark.parametrize(
+    ("plural", "singular", "class_name"),
+    [
+        ("delivery_slots", "delivery_slot", "DeliverySlot"),
+        ("invoices", "invoice", "Invoice"),
+        ("licenses", "license", "License"),
+    ],
+)
+def test_feature_is_named_in_singular_and_as_a_class(
+    plural: str, singular: str, class_name: str
+) -> None:
+    feature = name_feature(plural, singular if plural == "licenses" else "")
+    assert (feature.singular, feature.class_name) == (singular, class_name)
+
+
+def test_names_are_replaced_where_they_are_whole() -> None:
+    text = 'get_thing(things, Thing, THINGS_READ, "/things") # of {things}, no {thing}'
+    assert name_feature("delivery_slots").rename(text) == (
+        "get_delivery_slot(delivery_slots, DeliverySlot, DELIVERY_SLOTS_READ,"
+        ' "/delivery-slots") # of delivery slots, no delivery slot'
+    )
+
+
+@pytest.mark.parametrize(
+    ("names", "reason"),
+    [
+        ([], "lowercase words"),
+        (["delivery-slots"], "lowercase words"),
+        (["Invoices"], "lowercase words"),
+        (["../invoices"], "lowercase words"),
+        (["x" * 41 + "s"], "too long"),
+        (["invoice"], "SINGULAR"),
+        (["categories"], "SINGULAR"),
+        (["status"], "SINGULAR"),
+        (["sheep", "sheep"], "both plural and singular"),
+        (["lambdas"], "keyword"),
+        (["orders"], "reserved word"),
+        (["sessions"], "table or a model"),
+        (["accounts"], "there already"),
+        (["routers"], "something else"),
+    ],
+)
+def test_name_is_refused_when_it_would_not_work(names: list[str], reason: str) -> None:
+    with pytest.raises(RefusedError, match=reason):
+        name_feature(*names)
+
+
+def test_own_file_keeps_its_layout_when_something_is_added() -> None:
+    source = append_to(OWN, "ALL", "SECOND")
+    source = append_to(source, "TEXTS", 'SECOND: "The second."')
+    source = add_constants(source, ['SECOND = "second"'])
+    source = add_import(source, "from app import second")
+    assert source == (
+        OWN.replace('"é",', '"é", SECOND,')
+        .replace('first."}', 'first.", SECOND: "The second."}')
+        .replace('FIRST = "first"\n', 'FIRST = "first"\nSECOND = "second"\n')
+        .replace("from app", "from app import second\nfrom app")
+    )
+
+
+@pytest.mark.parametrize("name", ["ALL", "TEXTS"])
+def test_what_was_added_is_removed_again(name: str) -> None:
+    added = append_to(OWN, name, "OTHER" if name == "ALL" else "OTHER: 1")
+    assert remove_from(added, name, "OTHER") == OWN
+
+
+def test_change_is_refused_when_its_place_is_not_found() -> None:
+    with pytest.raises(LookupError, match="ROUTERS"):
+        append_to(OWN, "ROUTERS", "parcels.router")
