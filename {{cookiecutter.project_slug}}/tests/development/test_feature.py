@@ -1,8 +1,11 @@
 """`make feature` and `make remove-example`: names and small changes to files people own."""
 
+import ast
+from importlib import import_module
+
 import pytest
 
-from development.feature import RefusedError, name_feature
+from development.feature import FILES, RefusedError, name_feature
 from development.source import add_constants, add_import, append_to, remove_from
 
 OWN = """from app import health
@@ -87,3 +90,17 @@ def test_what_was_added_is_removed_again(name: str) -> None:
 def test_change_is_refused_when_its_place_is_not_found() -> None:
     with pytest.raises(LookupError, match="ROUTERS"):
         append_to(OWN, "ROUTERS", "parcels.router")
+
+
+def test_files_of_a_feature_import_what_exists() -> None:
+    """`make check` leaves them out, because the package they import from is not there yet."""
+    missing = [
+        f"{path.name}: {node.module}.{alias.name}"
+        for path in FILES.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and node.module and "things" not in node.module
+        for alias in node.names
+        if not alias.name.startswith("THINGS_")
+        and not hasattr(import_module(node.module), alias.name)
+    ]
+    assert missing == []

@@ -1,4 +1,4 @@
-"""Routes of the {things}; the next hop is `service.py`."""
+"""Routes of the {things}."""
 
 from typing import Annotated
 from uuid import UUID
