@@ -42,14 +42,14 @@ def set_lock_name(slug: str) -> None:
     Path("uv.lock").write_text("\n[[package]]\n".join([head, *packages]), "utf-8", newline="\n")
 
 
-def set_name(slug: str, description: str) -> None:
-    text = Path("pyproject.toml").read_text(encoding="utf-8")
-    for key, value in {"name": slug, "description": description}.items():
+def set_values(file: str, values: dict[str, str]) -> None:
+    text = Path(file).read_text(encoding="utf-8")
+    for key, value in values.items():
         # Without control characters, which were refused, a JSON string is a TOML string too.
         line = f"{key} = {json.dumps(value, ensure_ascii=False)}"
         text = re.sub(f'^{key} = ".*"$', line.replace("\\", r"\\"), text, count=1, flags=re.M)
     tomllib.loads(text)
-    Path("pyproject.toml").write_text(text, encoding="utf-8", newline="\n")
+    Path(file).write_text(text, encoding="utf-8", newline="\n")
 
 
 def set_compose_name(slug: str) -> None:
@@ -70,11 +70,13 @@ def main() -> None:
     leftovers = Path(".leftovers")  # written by the first hook
     for name in leftovers.read_text(encoding="utf-8").splitlines() if leftovers.exists() else ():
         remove(Path(name))
-    set_lock_name(answers["project_slug"])
-    set_name(answers["project_slug"], answers["description"])
+    slug, title, description = (answers[k] for k in ("project_slug", "project_name", "description"))
+    set_lock_name(slug)
+    set_values("pyproject.toml", {"name": slug, "description": description})
+    set_values("app/about.toml", {"title": title, "description": description})
     for name in {leftovers.name}.union(*KEPT.values()) - KEPT[answers["deployment"]]:
         remove(Path(name))
-    set_compose_name(answers["project_slug"])
+    set_compose_name(slug)
     if not is_cruft_scratch(answers):
         subprocess.run([sys.executable, "-B", "development/environment.py"], check=True)
         print(NEXT_STEPS.format(folder=shlex.quote(str(Path.cwd()))))

@@ -18,7 +18,7 @@ LICENSES = {"MIT": "MIT License", "Apache-2.0": "Apache License", "Proprietary":
 # The closed list: everything else reaches the user byte for byte.
 RENDERED = {".env.example", "LICENSE", "README.md", "deploy/nginx/site/server_name.conf"}
 # The hook writes the service's own name there.
-NAMED = {"pyproject.toml", "uv.lock", "deploy/compose/compose.yaml"}
+NAMED = {"app/about.toml", "pyproject.toml", "uv.lock", "deploy/compose/compose.yaml"}
 # Rendered as well, but only for Kubernetes.
 KUBERNETES_NAMES = "deploy/kubernetes/base/names.env"
 # What only some deployments have, besides the folder of each.

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Annotated, ClassVar, Protocol, TypeVarTuple, cast
 
 import asyncpg
-from fastapi import Depends, Request
+from fastapi import Depends
 from sqlalchemy import ClauseElement, Enum, MetaData, event
 from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_dbapi
 from sqlalchemy.engine.interfaces import DBAPIConnection
@@ -26,6 +26,7 @@ from sqlalchemy.ext.asyncio import (
 from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.selectable import TypedReturnsRows
+from starlette.requests import HTTPConnection
 
 from app.errors import InvalidInputError, UnavailableError
 from app.settings import Settings
@@ -254,8 +255,8 @@ def _raise_for_client(error: Exception) -> None:
         raise InvalidInputError("A value cannot be stored.") from error
 
 
-async def get_database(request: Request) -> Database:
-    return cast("Database", request.state.database)
+async def get_database(connection: HTTPConnection) -> Database:
+    return cast("Database", connection.state.database)
 
 
 DatabaseDep = Annotated[Database, Depends(get_database)]

@@ -7,12 +7,15 @@ from http import HTTPStatus
 from typing import cast
 
 import orjson
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Request, Response, WebSocket, WebSocketDisconnect
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import iter_route_contexts
 from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
 from starlette.routing import compile_path
+from starlette.types import ExceptionHandler
+
+from app.websockets import close_with_error
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -132,8 +135,11 @@ def _request_id(request: Request) -> str | None:
     return cast("str | None", request.scope.get("state", {}).get("request_id"))
 
 
-async def _answer_http_error(request: Request, error: Exception) -> Response:
+async def _answer_http_error(request: Request | WebSocket, error: Exception) -> Response | None:
     error = cast("HTTPException", error)
+    if isinstance(request, WebSocket):
+        await close_with_error(request, error)
+        return None
     # Starlette's own errors repeat the status phrase as their detail.
     repeats_title = error.detail == HTTPStatus(error.status_code).phrase
     detail = None if repeats_title else error.detail
@@ -170,6 +176,12 @@ async def _answer_validation_error(request: Request, error: Exception) -> Respon
     return problem_response(_request_id(request), status, detail, errors=errors)
 
 
+async def _let_go(_websocket: WebSocket, _error: Exception) -> None:
+    """A client that leaves is no error of the route that was talking to it."""
+
+
 def add_error_handlers(app: FastAPI) -> None:
-    app.add_exception_handler(HTTPException, _answer_http_error)
+    # Starlette's type knows either requests or WebSockets.
+    app.add_exception_handler(HTTPException, cast("ExceptionHandler", _answer_http_error))
+    app.add_exception_handler(WebSocketDisconnect, cast("ExceptionHandler", _let_go))
     app.add_exception_handler(RequestValidationError, _answer_validation_error)

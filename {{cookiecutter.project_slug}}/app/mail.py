@@ -31,6 +31,7 @@ class SmtpMailer:
 
     def __init__(self, settings: Settings, host: str) -> None:
         password = settings.smtp_password
+        self._title = settings.service_title
         self._from = formataddr((settings.mail_from.name, settings.mail_from.email))
         self._host, self._port = host, settings.smtp_port
         self._user = settings.smtp_user
@@ -64,7 +65,8 @@ class SmtpMailer:
 
     def _message(self, to: str, subject: str, text: str) -> EmailMessage:
         message = EmailMessage()
-        message["From"], message["To"], message["Subject"] = self._from, to, subject
+        message["From"], message["To"] = self._from, to
+        message["Subject"] = f"{self._title}: {subject}"
         # Keeps absence notes and the like from answering (RFC 3834).
         message["Auto-Submitted"] = "auto-generated"
         message.set_content(text)

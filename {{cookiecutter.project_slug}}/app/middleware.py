@@ -11,6 +11,7 @@ from typing import cast
 
 import structlog
 from starlette.datastructures import MutableHeaders
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import ContentTooLargeError, problem_response
@@ -24,7 +25,7 @@ _UNLOGGED_PATHS = frozenset({"/livez", "/readyz"})
 
 
 class RequestMiddleware:
-    """Gives every request an id, writes its one access line, answers what nobody else caught."""
+    """Gives every request an id and writes its one access line."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -49,11 +50,6 @@ class RequestMiddleware:
 
         try:
             await self.app(scope, receive, send_with_id)
-        except Exception:
-            log.exception("request failed", method=scope["method"], path=scope["path"])
-            if status:
-                raise  # Half an answer is sent: only closing the connection tells the client.
-            await problem_response(request_id, 500)(scope, receive, send_with_id)
         finally:
             _log_access(scope, status, started_at)
             structlog.contextvars.clear_contextvars()
@@ -128,17 +124,18 @@ def _log_access(scope: Scope, status: int, started_at: float) -> None:
     )
 
 
-class DeadlineMiddleware:
-    """Counts until the response starts, so streams may take as long as they like.
+class FailureMiddleware:
+    """Answers where no route did: 504 when it is late, 500 when it failed.
 
+    The deadline counts until the response starts, so streams may take as long as they like.
     What is cancelled rolls back and stops its statement in PostgreSQL. Only when the deadline
     passes while PostgreSQL commits, a 504 may be for something that is done.
     Gunicorn's `timeout` does not do this: it watches the event loop, not requests.
     """
 
-    def __init__(self, app: ASGIApp, seconds: float) -> None:
+    def __init__(self, app: ASGIApp, deadline_seconds: float) -> None:
         self.app = app
-        self.seconds = seconds
+        self.deadline_seconds = deadline_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -155,13 +152,21 @@ class DeadlineMiddleware:
                     deadline.reschedule(None)
             await send(message)
 
-        deadline = asyncio.timeout(self.seconds)
+        deadline = asyncio.timeout(self.deadline_seconds)
         try:
             async with deadline:
                 await self.app(scope, receive, send_and_lift)
-        except TimeoutError:
-            if started or not deadline.expired():
-                raise
-            request_id = scope["state"]["request_id"]
-            detail = f"The request was not answered within {self.seconds:g} s."
-            await problem_response(request_id, 504, detail)(scope, receive, send)
+        except Exception as error:
+            is_late = isinstance(error, TimeoutError) and deadline.expired()
+            if started or not is_late:
+                log.exception("request failed", method=scope["method"], path=scope["path"])
+            if started:
+                raise  # Half an answer is sent: only closing the connection tells the client.
+            await self._problem(scope, is_late)(scope, receive, send)
+
+    def _problem(self, scope: Scope, is_late: bool) -> Response:
+        request_id = scope["state"]["request_id"]
+        if is_late:
+            detail = f"The request was not answered within {self.deadline_seconds:g} s."
+            return problem_response(request_id, 504, detail)
+        return problem_response(request_id, 500)

@@ -3,11 +3,15 @@
 Nothing reads the environment elsewhere.
 """
 
+import re
+import tomllib
+from pathlib import Path
 from typing import Annotated, Literal, Self, cast
 
-from fastapi import Depends, Request
+from fastapi import Depends
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     Field,
     HttpUrl,
     Json,
@@ -17,6 +21,8 @@ from pydantic import (
     UrlConstraints,
     model_validator,
 )
+from pydantic_settings import NoDecode
+from starlette.requests import HTTPConnection
 
 from app.keys import HMAC_KEY_BYTES_MIN, SigningKey, is_weak, refuse_unusable_ring
 from server.settings import LogSettings
@@ -28,6 +34,36 @@ DatabaseUrl = Annotated[
     PostgresDsn,
     UrlConstraints(allowed_schemes=["postgres", "postgresql", "postgresql+asyncpg"]),
 ]
+# As browsers send it: lower case, no path, no default port.
+_ORIGIN = re.compile(
+    r"(?!https:.*:443$|http:.*:80$)https?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?"
+)
+
+
+def _refuse_inexact(origin: str) -> str:
+    if not _ORIGIN.fullmatch(origin):
+        raise ValueError("write exact origins, such as https://app.example.com; * is none")
+    return origin
+
+
+def _split_at_commas(value: object) -> object:
+    """A JSON list is possible too."""
+    if not isinstance(value, str):
+        return value
+    return [part.strip(' "') for part in value.strip("[] ").split(",")]
+
+
+def _about(key: str) -> str:
+    text = Path(__file__).with_name("about.toml").read_text(encoding="utf-8")
+    return str(tomllib.loads(text)[key])
+
+
+Origins = Annotated[
+    tuple[Annotated[str, AfterValidator(_refuse_inexact)], ...],
+    BeforeValidator(_split_at_commas),
+    # pydantic-settings would read nothing but JSON.
+    NoDecode,
+]
 KeyRing = Annotated[tuple[SigningKey, ...], AfterValidator(refuse_unusable_ring)]
 
 
@@ -36,6 +72,9 @@ class Settings(LogSettings):
 
     environment: Literal["development", "test", "production"] = "development"
     service_name: str = Field(default="service", min_length=1, max_length=100)
+    # The name and the sentence that people read; app/about.toml has them.
+    service_title: str = Field(default_factory=lambda: _about("title"), min_length=1)
+    service_description: str = Field(default_factory=lambda: _about("description"))
     service_version: str = "0.1.0"
     git_revision: str | None = None
 
@@ -70,6 +109,8 @@ class Settings(LogSettings):
     request_deadline_seconds: float = Field(default=25, gt=0)
     # The same number stands in deploy/nginx; nginx refuses first. Default of both: none, 1 MiB.
     max_body_bytes: int = Field(default=1_048_576, ge=1024)
+    # Whose pages may call the API from a browser. Default of browsers: only pages of this host.
+    cors_origins: Origins = ()
     # None: on everywhere but in production.
     docs_enabled: bool | None = None
 
@@ -117,7 +158,11 @@ class Settings(LogSettings):
     # RFC 8314 prefers tls (port 465) to starttls (587); none is for a relay on this machine.
     smtp_security: Literal["tls", "starttls", "none"] = "starttls"
     smtp_timeout_seconds: float = Field(default=10, gt=0, le=60)
-    mail_from: NameEmail = NameEmail("Service", "service@localhost.localdomain")
+    mail_from: NameEmail = Field(
+        default_factory=lambda data: NameEmail(
+            data["service_title"], "service@localhost.localdomain"
+        )
+    )
 
     # Admin
     admin_enabled: bool = True
@@ -146,8 +191,8 @@ class Settings(LogSettings):
         return is_open if self.docs_enabled is None else self.docs_enabled
 
 
-async def get_settings(request: Request) -> Settings:
-    return cast("Settings", request.state.settings)
+async def get_settings(connection: HTTPConnection) -> Settings:
+    return cast("Settings", connection.state.settings)
 
 
 SettingsDep = Annotated[Settings, Depends(get_settings)]

@@ -34,8 +34,9 @@ MODULES = {
 # From the ground up: a module of `app` may import those of its own floor's package or below.
 FLOORS = (
     ("keys",),
-    ("settings", "errors", "schemas"),
-    ("openapi", "pagination", "middleware", "mail"),
+    ("settings", "websockets", "schemas"),
+    ("errors",),
+    ("docs_pages", "openapi", "pagination", "middleware", "mail"),
     ("database",),
     ("throttling",),
     ("accounts", "health"),

@@ -2,8 +2,9 @@
 
 from typing import Annotated, cast
 
-from fastapi import Depends, Request, Security
+from fastapi import Depends, Security
 from fastapi.security import OAuth2PasswordBearer, OAuth2PasswordRequestForm, SecurityScopes
+from starlette.requests import HTTPConnection
 
 from app.accounts import repository, roles
 from app.accounts.authentication import Authenticator, Login, LoginOrigin
@@ -15,6 +16,7 @@ from app.database import DatabaseDep
 from app.errors import InsufficientScopeError, UnauthorizedError
 from app.openapi import TOKEN_PATH
 from app.settings import SettingsDep
+from app.websockets import find_token, is_own_origin
 
 # Browsers send about 120; the rest is for the curious.
 _USER_AGENT_LENGTH_MAX = 200
@@ -22,16 +24,16 @@ _USER_AGENT_LENGTH_MAX = 200
 _bearer = OAuth2PasswordBearer(tokenUrl=TOKEN_PATH, scopes=roles.SCOPES, auto_error=False)
 
 
-async def get_token_keys(request: Request) -> TokenKeys:
-    return cast("TokenKeys", request.state.token_keys)
+async def get_token_keys(connection: HTTPConnection) -> TokenKeys:
+    return cast("TokenKeys", connection.state.token_keys)
 
 
-async def get_password_hasher(request: Request) -> PasswordHasher:
-    return cast("PasswordHasher", request.state.password_hasher)
+async def get_password_hasher(connection: HTTPConnection) -> PasswordHasher:
+    return cast("PasswordHasher", connection.state.password_hasher)
 
 
-async def get_email_links(request: Request) -> EmailLinks:
-    return cast("EmailLinks", request.state.email_links)
+async def get_email_links(connection: HTTPConnection) -> EmailLinks:
+    return cast("EmailLinks", connection.state.email_links)
 
 
 TokenKeysDep = Annotated[TokenKeys, Depends(get_token_keys)]
@@ -49,11 +51,16 @@ AuthenticatorDep = Annotated[Authenticator, Depends(get_authenticator)]
 
 
 async def get_current_user(
+    connection: HTTPConnection,
     required: SecurityScopes,
     database: DatabaseDep,
     keys: TokenKeysDep,
     token: Annotated[str | None, Depends(_bearer)],
 ) -> AuthenticatedUser:
+    if connection.scope["type"] == "websocket":
+        if not is_own_origin(connection):
+            raise ForbiddenError("CORS_ORIGINS does not name this origin.")
+        token = token or find_token(connection)
     if token is None:
         raise UnauthorizedError("Send an access token: Authorization: Bearer <token>.")
     claims = read_access_token(keys, token)
@@ -73,10 +80,10 @@ AccountOwnerDep = Annotated[AuthenticatedUser, Security(get_current_user, scopes
 AdminDep = Annotated[AuthenticatedUser, Security(get_current_user, scopes=[roles.ADMIN])]
 
 
-async def get_login_origin(request: Request) -> LoginOrigin:
+async def get_login_origin(connection: HTTPConnection) -> LoginOrigin:
     # uvicorn has put the address there that a trusted proxy names.
-    address = request.client.host if request.client else None
-    sent = request.headers.get("user-agent", "")[:_USER_AGENT_LENGTH_MAX]
+    address = connection.client.host if connection.client else None
+    sent = connection.headers.get("user-agent", "")[:_USER_AGENT_LENGTH_MAX]
     printable = "".join(character for character in sent if character.isprintable())
     return LoginOrigin(address, printable or None)
 

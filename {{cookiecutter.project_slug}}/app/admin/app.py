@@ -74,7 +74,7 @@ def mount_admin(app: FastAPI, settings: Settings) -> None:
     admin = ServiceAdmin(
         app,
         session_maker=session_maker(),
-        title=settings.service_name,
+        title=settings.service_title,
         templates_dir=str(_FOLDER / "templates"),
         authentication_backend=AdminAuthentication(settings),
         middlewares=[Middleware(GuardMiddleware)],
