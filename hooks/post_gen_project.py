@@ -20,8 +20,10 @@ NEXT_STEPS = """
 Your service is ready, with a fresh secret key in .env. Next:
 
     cd {folder}
+    git init && git add --all && git commit --message "A new service"
     make run     starts it with a database and reloads while you edit
     make test    runs its tests
+    README.md    leads from here to a feature of your own and to a server
 """
 
 

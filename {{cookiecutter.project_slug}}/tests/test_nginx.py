@@ -37,6 +37,9 @@ def port(app_port: int, folder: Path) -> Iterator[int]:
     nginx.prepare(folder, port, app_port)
     # The limits of production instead of those of `make serve`.
     shutil.copy(nginx.SOURCE / "site" / "limits.conf", folder / "site")
+    cors = (folder / "site" / "cors.conf").read_text()
+    named = cors.replace("# https://app.example.com", "https://app.example.com")
+    (folder / "site" / "cors.conf").write_text(named)
     with running_nginx(folder, port):
         yield port
 
@@ -123,6 +126,27 @@ def test_login_is_a_429_problem_when_there_are_too_many(client: Client) -> None:
     assert [response.status_code for response in responses[:10]] == [200] * 10
     assert_is_problem(responses[-1], 429)
     assert responses[-1].headers["retry-after"] == "5"
+
+
+def test_own_error_is_readable_when_the_origin_is_named(client: Client) -> None:
+    origin = "https://app.example.com"
+    response = client.get("/metrics", headers={"Origin": origin})
+    assert response.headers.get_list("access-control-allow-origin") == [origin]
+    assert response.headers["access-control-expose-headers"] == "Retry-After, X-Request-ID"
+
+
+@pytest.mark.parametrize(
+    ("path", "origin"), [("/metrics", "https://evil.example"), ("/", "https://app.example.com")]
+)
+def test_nginx_adds_no_origin_when_it_is_not_named_or_the_app_answers(
+    client: Client, path: str, origin: str
+) -> None:
+    response = client.get(path, headers={"Origin": origin})
+    assert not [name for name in response.headers if name.startswith("access-control")]
+
+
+def test_preflight_reaches_the_app(client: Client) -> None:
+    assert client.options("/api/v1/items").json()["path"] == "/api/v1/items"
 
 
 def test_probes_are_never_limited(client: Client) -> None:

@@ -13,7 +13,7 @@ from app.accounts.passwords import PasswordHasher
 from app.accounts.repository import AuthenticatedUser
 from app.accounts.tokens import TokenKeys, read_access_token
 from app.database import DatabaseDep
-from app.errors import InsufficientScopeError, UnauthorizedError
+from app.errors import ForbiddenError, InsufficientScopeError, UnauthorizedError
 from app.openapi import TOKEN_PATH
 from app.settings import SettingsDep
 from app.websockets import find_token, is_own_origin
