@@ -29,7 +29,7 @@ def settings() -> dict[str, str]:
 
 def written(default: object) -> str:
     """As in `.env`."""
-    if default is None or str(default) in {"", "PydanticUndefined"}:
+    if default is None or str(default) in {"", "()", "PydanticUndefined"}:
         return "none"
     if isinstance(default, bool):
         return str(default).lower()

@@ -9,7 +9,7 @@ import pytest
 from fastapi import APIRouter, FastAPI, Security, WebSocket
 from starlette.types import Message
 
-from app.accounts import scopes
+from app.accounts import roles
 from app.accounts.dependencies import get_current_user
 from app.accounts.repository import AuthenticatedUser
 from app.database import DatabaseDep, SessionDep
@@ -39,13 +39,14 @@ class Peer:
 
 @pytest.fixture
 def echo_app(own_app: FastAPI) -> FastAPI:
+    # app/echo/router.py
     router = cast("APIRouter", run_recipe("websocket")["router"])
     own_app.include_router(router, prefix="/api/v1")
 
     @own_app.websocket("/admin-only")
     async def admin_only(
         current_user: Annotated[
-            AuthenticatedUser, Security(get_current_user, scopes=[scopes.ADMIN])
+            AuthenticatedUser, Security(get_current_user, scopes=[roles.ADMIN])
         ],
     ) -> None:
         raise AssertionError
