@@ -39,7 +39,7 @@ class Peer:
 
 @pytest.fixture
 def echo_app(own_app: FastAPI) -> FastAPI:
-    # app/echo/router.py
+
     router = cast("APIRouter", run_recipe("websocket")["router"])
     own_app.include_router(router, prefix="/api/v1")
 
