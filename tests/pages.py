@@ -1,7 +1,6 @@
 """Reads the Markdown pages of the template and of the service: prose, samples, tables, links."""
 
 import re
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,10 +106,3 @@ def commands(sample: str) -> Iterator[list[str]]:
             del words[0]
         if words:
             yield words
-
-
-def tracked(folder: Path) -> set[str]:
-    listing = subprocess.run(
-        ["git", "ls-files"], cwd=folder, check=True, capture_output=True, text=True
-    )
-    return set(listing.stdout.splitlines())

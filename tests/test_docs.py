@@ -233,6 +233,11 @@ def test_data_of_a_sample_is_valid(page: Page, sample: Sample) -> None:
         assert name in words_of_the_code() or is_uvicorn(name), f"{name} is no setting"
 
 
+@each_sample("text", "console")
+def test_names_in_a_text_exist(page: Page, sample: Sample) -> None:
+    assert_names(sample.text)
+
+
 @each_page
 def test_what_stands_in_backticks_exists(page: Page) -> None:
     if page.path.name == "CHANGELOG.md":
@@ -262,9 +267,14 @@ def assert_words(page: Page, span: str) -> None:
     for name in re.findall(r"(?<![\w./:-])(?:test_|…_)\w+…?(?!\.py)", span):
         pattern = name.replace("…", r"\w*").removeprefix("test_")
         assert re.search(rf"def test_{pattern}\(", text_of_the_code()), f"no test {name}"
-    for word in re.findall(r"\b(?:[A-Za-z]+_\w+|[A-Z]?[a-z]+[A-Z]\w+)\b", span):
+    assert_names(span)
+
+
+def assert_names(text: str) -> None:
+    """Words with an underscore or an inner capital are names of the code."""
+    for word in re.findall(r"\b(?:[A-Za-z]+_\w+|[A-Z]?[a-z]+[A-Z]\w+)\b", text):
         known = word in words_of_the_code() or word.startswith("test_") or is_uvicorn(word)
-        assert known, f"{word} (in `{span}`) is nowhere in the code"
+        assert known, f"{word} is nowhere in the code"
 
 
 def is_named(path: str) -> bool:
