@@ -28,6 +28,7 @@ from app.lifespan import State, build_state
 from app.main import create_app
 from app.settings import Settings
 from development import postgres
+from tests.mailbox import Mailbox, running_mailbox
 from tests.rollback import RollbackDatabase
 
 PASSWORD = "correct horse battery staple"
@@ -206,3 +207,9 @@ def statements(engine: AsyncEngine, all_statements: list[str]) -> list[str]:
     """Every statement that is sent to PostgreSQL while the test runs."""
     all_statements.clear()
     return all_statements
+
+
+@pytest.fixture
+async def mailbox() -> AsyncIterator[Mailbox]:
+    async with running_mailbox() as mailbox:
+        yield mailbox

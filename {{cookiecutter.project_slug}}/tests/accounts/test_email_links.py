@@ -17,9 +17,7 @@ from app.lifespan import State, build_state
 from app.settings import Settings
 from tests.accounts.test_router import log_in, read_me
 from tests.conftest import SignedInUser, connect, sign_up
-from tests.test_mail import Mailbox, mailbox, smtp_settings
-
-__all__ = ["mailbox"]
+from tests.mailbox import Mailbox, smtp_settings
 
 NEW_PASSWORD = "another good one"
 

@@ -18,6 +18,7 @@ from sqlalchemy import make_url
 
 from app.settings import Settings
 from tests.conftest import PASSWORD, execute
+from tests.mailbox import Mailbox
 from tests.servers import (
     ROOT,
     SERVICE,
@@ -26,9 +27,6 @@ from tests.servers import (
     start_gunicorn,
     wait_until,
 )
-from tests.test_mail import Mailbox, mailbox
-
-__all__ = ["mailbox"]
 
 pytestmark = pytest.mark.system
 
