@@ -374,6 +374,14 @@ def test_example_of_a_plan_is_the_one_of_the_code() -> None:
     assert [line.removeprefix("- ") for line in example if line[0] == "-"] == facts()["reasons"]
 
 
+def test_packages_may_import_what_the_architecture_test_lets_them() -> None:
+    rows = list(Page(DOCS / "architecture.md").rows("package"))
+    stated = {cells[0].strip("`/"): set(re.findall(r"`(\w+)`", cells[2])) for cells in rows}
+    code = CODE[SERVICE_FOLDER / "tests/test_architecture.py"]
+    allowed = re.findall(r'^    "(\w+)": (?:set\[str\]\(\)|\{(.*)\}),$', code, re.MULTILINE)
+    assert stated == {package: set(re.findall(r"\w+", others)) for package, others in allowed}
+
+
 def test_questions_are_in_the_readme() -> None:
     listed = [cells[0].strip("`") for cells in Page(REPOSITORY / "README.md").rows("question")]
     questions = json.loads((REPOSITORY / "cookiecutter.json").read_text())
