@@ -80,8 +80,8 @@ def edge(
     folder, nginx = tmp_path_factory.mktemp("edge") / "service", tmp_path_factory.mktemp("nginx")
     http, https = free_port(), free_port()
     with ExitStack() as stack:
-        settings = {"ENVIRONMENT": "production", "ROOT_PATH": prefix}
-        service = stack.enter_context(running_service(folder, **settings))
+        running = running_service(folder, ENVIRONMENT="production", ROOT_PATH=prefix)
+        service = stack.enter_context(running)
         prepare(service, nginx, http)
         if prefix:
             trust_loopback(nginx)
