@@ -17,6 +17,7 @@ from tests.conftest import find_uv, own_environment
 from tests.servers import answers, running
 
 SERVICE = Path(__file__).parents[2] / "{{cookiecutter.project_slug}}"
+SCREENSHOTS = Path(__file__).parents[2] / ".cache" / "screenshots"
 NOT_COPIED = shutil.ignore_patterns(".env", ".local", ".venv", ".*_cache", "__pycache__")
 PASSWORD = "correct horse battery staple"
 
@@ -63,10 +64,10 @@ def log_in(page: Page, email: str, password: str) -> None:
 
 
 def take_screenshot(page: Page, test_name: str) -> None:
-    folder = os.environ.get("ARTIFACTS_DIR")
-    if folder:
-        name = "".join(c if c.isalnum() else "-" for c in test_name).strip("-")
-        page.screenshot(path=Path(folder, f"{name}.png"), full_page=True)
+    """Kept for a person to look at, in a folder that git ignores."""
+    folder = Path(os.environ.get("ARTIFACTS_DIR") or SCREENSHOTS)
+    name = "".join(c if c.isalnum() else "-" for c in test_name).strip("-")
+    page.screenshot(path=folder / f"{name}.png", full_page=True)
 
 
 def environment_of(port: int) -> dict[str, str]:

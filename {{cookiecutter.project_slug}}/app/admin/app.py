@@ -1,14 +1,17 @@
-"""Mounts the admin app, made with sqladmin, at `/admin`; the next hop is `views.py`."""
+"""Mounts the admin app, made with sqladmin, at `/admin`."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from http import HTTPStatus
 from pathlib import Path
 from types import new_class
 from typing import cast
+from uuid import UUID
 
 from fastapi import FastAPI, Request
 from fastapi.responses import RedirectResponse
-from sqladmin import Admin
+from sqladmin import Admin, Flash
 from sqladmin.authentication import login_required
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -16,38 +19,104 @@ from starlette.responses import Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from app.admin import repository
+from app.admin import repository, service
 from app.admin.authentication import AdminAuthentication
 from app.admin.database import session_maker
+from app.admin.formatters import format_time, list_changes, write_csv
 from app.admin.middleware import SECURITY_HEADERS, GuardMiddleware
 from app.admin.migrations import list_migrations
-from app.admin.model_views import database_of
+from app.admin.model_views import (
+    EXPORT_ROWS_MAX,
+    Action,
+    AuditedView,
+    actor_of,
+    database_of,
+    selected_ids,
+)
 from app.admin.views import VIEWS
-from app.errors import NotFoundError, TooManyRequestsError, UnavailableError
+from app.errors import (
+    AppError,
+    ForbiddenError,
+    NotFoundError,
+    TooManyRequestsError,
+    UnavailableError,
+)
 from app.settings import Settings
 
 ExceptionHandler = Callable[[Request, Exception], Awaitable[Response]]
 
 _FOLDER = Path(__file__).parent
-# sqladmin changes data on GET here, which a link on any page could do.
-_POST_ONLY = ("action-", "logout")
-# What nobody uses here cannot be misused.
-_UNUSED = ("import", "export", "file_download", "file_preview")
+_NEWEST_ENTRIES = 8
+_HISTORY_ENTRIES_MAX = 100
+# Replaced here, or used by nobody: what nobody uses cannot be misused.
+_REMOVED = ("delete", "import", "export", "ajax_lookup", "file_download", "file_preview")
 
 
 class ServiceAdmin(Admin):
-    """sqladmin, with a home page that says how the service is."""
+    """sqladmin with a home page, a history of each row, and a question before every action."""
+
+    def __init__(self, app: FastAPI, settings: Settings) -> None:
+        self.authentication = AdminAuthentication(settings)
+        super().__init__(
+            app,
+            session_maker=session_maker(),
+            title=settings.service_title,
+            templates_dir=str(_FOLDER / "templates"),
+            authentication_backend=self.authentication,
+            middlewares=[Middleware(GuardMiddleware)],
+        )
+        for view in VIEWS:
+            # sqladmin keeps its state on the class, so every app gets classes of its own.
+            self.add_view(new_class(view.__name__, (view,)))
+        self._model_views = cast("list[AuditedView]", self.views)
+        self._counted = [view for view in self._model_views if view.figure]
+        self._figures = repository.figures_of(
+            [(view.model, view.figure_condition) for view in self._counted]
+        )
+        self.templates.env.globals.update(
+            export_rows_max=EXPORT_ROWS_MAX,
+            format_time=format_time,
+            list_changes=list_changes,
+            rows_counted_max=repository.ROWS_COUNTED_MAX,
+        )
+        self._change_routes()
+        for error, handler in _error_handlers(self).items():
+            self.admin.add_exception_handler(error, handler)
+
+    def _change_routes(self) -> None:
+        router = self.admin.router
+        router.routes = [
+            Mount("/assets", StaticFiles(directory=_FOLDER / "static"), name="assets"),
+            *(route for route in router.routes if getattr(route, "name", "") not in _REMOVED),
+            Route("/{identity}/export/csv", self.export, name="export"),
+            Route("/{identity}/history/{pk:uuid}", self.history, name="history"),
+            Route("/{identity}/action/{name}", self.act, name="action", methods=["GET", "POST"]),
+        ]
+        for route in router.routes:
+            # sqladmin logs out on GET, which a link on any page could do.
+            if isinstance(route, Route) and route.name == "logout":
+                route.methods = {"POST"}
+
+    def _view_of(self, request: Request) -> AuditedView:
+        view = cast("AuditedView", self._find_model_view(request.path_params["identity"]))
+        if not view.is_accessible(request):
+            raise ForbiddenError("You may not see this table.")
+        return view
 
     @login_required
     async def index(self, request: Request) -> Response:
         database, settings = database_of(request), cast("Settings", request.state.settings)
-        figures = await repository.get_figures(database, settings.service_name)
+        counts, server = await repository.get_figures(
+            database, self._figures, settings.service_name
+        )
+        async with database.transaction() as session:
+            entries = await repository.list_entries(session, _NEWEST_ENTRIES)
         context = {
             "settings": settings,
-            "figures": figures,
-            "migrations": await asyncio.to_thread(list_migrations, figures.revision),
-            "entries": await repository.list_newest_entries(database),
-            "rows_counted_max": repository.ROWS_COUNTED_MAX,
+            "figures": list(zip(self._counted, counts, strict=True)),
+            "server": server,
+            "migrations": await asyncio.to_thread(list_migrations, server.revision),
+            "entries": entries,
         }
         return await self.templates.TemplateResponse(request, "sqladmin/index.html", context)
 
@@ -63,43 +132,82 @@ class ServiceAdmin(Admin):
             response.headers.update(headers)
             return response
 
-    async def delete(self, request: Request) -> Response:
-        # sqladmin answers this with a 500.
-        if not request.query_params.get("pks"):
+    @login_required
+    async def export(self, request: Request) -> Response:
+        view = self._view_of(request)
+        columns, rows = view.export_columns(), await view.filtered_rows(request)
+        rows = repository.only_columns(rows, list(columns.values()), EXPORT_ROWS_MAX)
+        database, actor = database_of(request), actor_of(request)
+        found = await service.export_rows(database, actor, view.model, rows, request.url.query)
+        text = await asyncio.to_thread(write_csv, columns, found)
+        headers = {"Content-Disposition": f'attachment; filename="{view.identity}.csv"'}
+        return Response(text, headers=headers, media_type="text/csv")
+
+    @login_required
+    async def history(self, request: Request) -> Response:
+        view, row_id = self._view_of(request), cast("UUID", request.path_params["pk"])
+        async with database_of(request).transaction() as session:
+            rows = await repository.list_rows(session, view.model, [row_id])
+            of = (view.model, row_id)
+            entries = await repository.list_entries(session, _HISTORY_ENTRIES_MAX, of)
+        if not rows and not entries:
             raise NotFoundError("There is no such row.")
-        return cast("Response", await super().delete(request))
+        context = {
+            "model_view": view,
+            "row_id": row_id,
+            "row_title": view.title_of(rows[0]) if rows else f"{row_id} (deleted)",
+            "row_exists": bool(rows),
+            "entries": entries,
+            "entries_max": _HISTORY_ENTRIES_MAX,
+        }
+        return await self.templates.TemplateResponse(request, "sqladmin/history.html", context)
+
+    @login_required
+    async def act(self, request: Request) -> Response:
+        """GET asks, POST does."""
+        view, row_ids = self._view_of(request), await selected_ids(request)
+        action = view.get_actions().get(request.path_params["name"])
+        if action is None:
+            raise NotFoundError("There is no such action.")
+        if request.method == "GET":
+            return await self._ask(request, view, action)
+        await action.run(database_of(request), actor_of(request), row_ids)
+        Flash.success(request, f"{view.counted(len(row_ids))} {action.done}.")
+        url = request.url_for("admin:list", identity=view.identity)
+        if len(row_ids) == 1 and not action.deletes:
+            url = request.url_for("admin:details", identity=view.identity, pk=row_ids[0])
+        return RedirectResponse(url, HTTPStatus.SEE_OTHER)
+
+    async def _ask(self, request: Request, view: AuditedView, action: Action) -> Response:
+        row_ids = await selected_ids(request)
+        async with database_of(request).transaction() as session:
+            rows = await repository.list_rows(session, view.model, row_ids)
+            dependents: Mapping[str, int] = {}
+            if action.deletes:
+                dependents = await repository.count_dependents(session, view.model, row_ids)
+        if not rows:
+            raise NotFoundError("These rows do not exist any more.")
+        context = {
+            "model_view": view,
+            "action": action,
+            "rows": rows,
+            "dependents": [self._counted_rows(*dependent) for dependent in dependents.items()],
+        }
+        return await self.templates.TemplateResponse(request, "sqladmin/confirm.html", context)
+
+    def _counted_rows(self, table: str, count: int) -> str:
+        for view in self._model_views:
+            if view.model.__tablename__ == table:
+                return view.counted(count)
+        return f"{count} {table.replace('_', ' ')}{'' if count == 1 else 's'}"
 
 
 def mount_admin(app: FastAPI, settings: Settings) -> None:
-    admin = ServiceAdmin(
-        app,
-        session_maker=session_maker(),
-        title=settings.service_title,
-        templates_dir=str(_FOLDER / "templates"),
-        authentication_backend=AdminAuthentication(settings),
-        middlewares=[Middleware(GuardMiddleware)],
-    )
-    for view in VIEWS:
-        # sqladmin keeps its state on the class, so every app gets classes of its own.
-        admin.add_view(new_class(view.__name__, (view,)))
-    _change_routes(admin)
-    for error, handler in _error_handlers(admin).items():
-        admin.admin.add_exception_handler(error, handler)
+    ServiceAdmin(app, settings)
     app.add_api_route("/admin", _redirect_to_index, include_in_schema=False)
 
 
-def _change_routes(admin: Admin) -> None:
-    router = admin.admin.router
-    router.routes = [
-        Mount("/assets", StaticFiles(directory=_FOLDER / "static"), name="assets"),
-        *(route for route in router.routes if getattr(route, "name", "") not in _UNUSED),
-    ]
-    for route in router.routes:
-        if isinstance(route, Route) and route.name.startswith(_POST_ONLY):
-            route.methods = {"POST"}
-
-
-def _error_handlers(admin: Admin) -> Mapping[type[Exception], ExceptionHandler]:
+def _error_handlers(admin: ServiceAdmin) -> Mapping[type[Exception], ExceptionHandler]:
     async def answer(
         request: Request, status: int, message: str, headers: Mapping[str, str]
     ) -> Response:
@@ -111,9 +219,18 @@ def _error_handlers(admin: Admin) -> Mapping[type[Exception], ExceptionHandler]:
         return response
 
     async def answer_http_error(request: Request, error: Exception) -> Response:
+        error, actor = cast("HTTPException", error), getattr(request.state, "actor", None)
+        if actor is None and "session" in request.scope:
+            # No page was found, so nobody has asked yet who this is: the menu depends on it.
+            with suppress(AppError):
+                await cast("AdminAuthentication", admin.authentication_backend).authenticate(
+                    request
+                )
+        message = error.detail
+        if message == HTTPStatus.NOT_FOUND.phrase:
+            message = "There is no such page."
         # sqladmin's own handler leaves the headers out: Retry-After, Allow.
-        error = cast("HTTPException", error)
-        return await answer(request, error.status_code, error.detail, error.headers or {})
+        return await answer(request, error.status_code, message, error.headers or {})
 
     async def answer_broken_text(request: Request, _error: Exception) -> Response:
         # A form in an odd charset may hold what no page can show again.

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import cast
 from uuid import UUID
 
 from fastapi.encoders import jsonable_encoder
@@ -15,6 +16,9 @@ from app.database import Model
 
 # Whoever may read rows must not learn what admits to the service.
 _SECRET_COLUMN = re.compile("password|secret|token|hash|key")
+
+# Of an entry about a table as a whole: the nil UUID, https://www.rfc-editor.org/rfc/rfc9562#section-5.9
+NO_ROW = UUID(int=0)
 
 
 @dataclass(frozen=True)
@@ -42,22 +46,27 @@ def record_change(session: AsyncSession, actor: Actor, action: str, row: Model) 
 def entry(
     actor: Actor,
     action: str,
-    row: Model,
+    subject: Model | type[Model],
     *,
     before: Mapping[str, object] | None = None,
     after: Mapping[str, object] | None = None,
 ) -> AuditEntry:
+    """About a row, or about a table as a whole."""
     return AuditEntry(
         actor_id=actor.id,
         actor_email=actor.email,
         action=action,
-        subject=row.__tablename__,
-        subject_id=inspect(row).mapper.primary_key_from_instance(row)[0],
+        subject=subject.__tablename__,
+        subject_id=NO_ROW if isinstance(subject, type) else id_of(subject),
         before=jsonable_encoder(before),
         after=jsonable_encoder(after),
         client_address=actor.address,
         request_id=actor.request_id,
     )
+
+
+def id_of(row: Model) -> UUID:
+    return cast("UUID", inspect(row).mapper.primary_key_from_instance(row)[0])
 
 
 def columns_of(row: Model) -> dict[str, object]:

@@ -7,7 +7,6 @@ from uuid import UUID
 from sqladmin.authentication import AuthenticationBackend
 from starlette.datastructures import FormData
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
 
 from app.accounts import repository as accounts
 from app.accounts.authentication import Authenticator, Login
@@ -47,6 +46,8 @@ class AdminAuthentication(AuthenticationBackend):
         authenticator = Authenticator(database, hasher, self._settings)
         form = await request.form()
         email, password = _text(form, "username").strip().lower(), _text(form, "password")
+        # For the form, when it is shown again.
+        request.state.login_email = email
         login = Login(email, password, await get_login_origin(request))
         credentials = await authenticator.authenticate(login)
         if credentials is None:
@@ -69,19 +70,12 @@ class AdminAuthentication(AuthenticationBackend):
         request.session.clear()
         return False
 
-    async def authenticate(self, request: Request) -> Response | bool:
+    async def authenticate(self, request: Request) -> bool:
         current_user = await _current_user(request)
         if current_user is None or ADMIN not in current_user.role.scopes:
-            return _refusal(request)
+            return False
         request.state.actor = actor_of(request, current_user.id, current_user.email)
         return True
-
-
-def _refusal(request: Request) -> Response | bool:
-    # A script would follow the redirect and take the login page for its answer; it shows this.
-    if request.headers.get("x-requested-with") == "XMLHttpRequest":
-        return PlainTextResponse("Your session has ended: log in again.", 401)
-    return False
 
 
 async def _current_user(request: Request) -> AuthenticatedUser | None:

@@ -1,7 +1,12 @@
-"""How values look in lists and on the pages of a row."""
+"""How values look in lists, on the pages of a row and in CSV files."""
 
+import csv
 import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from enum import Enum, StrEnum
+from io import StringIO
 from uuid import UUID
 
 from markupsafe import Markup
@@ -10,19 +15,76 @@ from starlette.requests import Request
 
 from app.database import Model
 
+_BLANK = Markup("<span class='text-secondary'>—</span>")
+# A time as JSON has it, in the audit log.
+_JSON_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
+# Spreadsheets run what begins with one of these: https://owasp.org/www-community/attacks/CSV_Injection
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 
-def _format_time(value: datetime) -> str:
-    return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+def label_of(column: str) -> str:
+    """`created_at` is "Created", `owner_id` is "Owner"."""
+    return re.sub("_(at|id|on)$", "", column).replace("_", " ").capitalize()
 
 
-def _format_json(value: dict[str, object]) -> Markup:
+def format_time(value: datetime) -> Markup:
+    # admin.js shows it in the reader's time zone.
+    utc = value.astimezone(UTC)
+    markup = Markup("<time datetime='{}' title='{} UTC'>{} UTC</time>")
+    return markup.format(utc.isoformat(), f"{utc:%Y-%m-%d %H:%M:%S}", f"{utc:%Y-%m-%d %H:%M}")
+
+
+def _format_text(value: str) -> str:
+    return value or _BLANK
+
+
+def _format_json(value: object) -> Markup:
     text = json.dumps(value, indent=2, ensure_ascii=False)
     return Markup("<pre class='mb-0'>{}</pre>").format(text)
 
 
 def _format_bool(value: bool) -> Markup:
     # A column of red crosses would shout what is the rule.
-    return Markup("<span class='badge bg-blue-lt'>Yes</span>") if value else Markup("No")
+    return Markup("<span class='badge bg-blue text-blue-fg'>Yes</span>") if value else Markup("No")
+
+
+def _format_blank(_value: None) -> Markup:
+    return _BLANK
+
+
+def _format_choice(value: Enum) -> str:
+    return str(value.value).replace("_", " ").capitalize()
+
+
+FORMATTERS = BASE_FORMATTERS | {
+    type(None): _format_blank,
+    bool: _format_bool,
+    datetime: format_time,
+    dict: _format_json,
+    list: _format_json,
+    str: _format_text,
+    # Looked up by the base of an enum's class, so these stand for all enums.
+    Enum: _format_choice,
+    StrEnum: _format_choice,
+}
+
+
+def list_changes(
+    before: Mapping[str, object] | None, after: Mapping[str, object] | None
+) -> Sequence[tuple[str, object, object]]:
+    """The fields of an audit entry, with what they held before and after."""
+    before, after = before or {}, after or {}
+    return [
+        (label_of(name), _format_logged(before.get(name)), _format_logged(after.get(name)))
+        for name in dict.fromkeys((*before, *after))
+    ]
+
+
+def _format_logged(value: object) -> object:
+    if isinstance(value, str) and _JSON_TIME.fullmatch(value):
+        return format_time(datetime.fromisoformat(value))
+    formatter = FORMATTERS.get(type(value))
+    return formatter(value) if formatter else value
 
 
 def link_to_user(row: Model, column: str, request: Request) -> Markup:
@@ -33,4 +95,21 @@ def link_to_user(row: Model, column: str, request: Request) -> Markup:
     return Markup("<a href='{}'>{}</a>").format(url, text)
 
 
-FORMATTERS = BASE_FORMATTERS | {bool: _format_bool, datetime: _format_time, dict: _format_json}
+def write_csv(names: Iterable[str], rows: Iterable[Sequence[object]]) -> str:
+    file = StringIO()
+    writer = csv.writer(file)
+    writer.writerow(names)
+    writer.writerows([_csv_cell(value) for value in row] for row in rows)
+    return file.getvalue()
+
+
+def _csv_cell(value: object) -> object:
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat()
+    if isinstance(value, dict | list):
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, str) and value.startswith(_FORMULA_STARTS):
+        return f"'{value}"
+    return value

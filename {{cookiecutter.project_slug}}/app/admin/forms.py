@@ -12,8 +12,6 @@ from wtforms import Field, Form, ValidationError
 
 Value = TypeVar("Value")
 
-WIDE = {"class": "form-control"}
-
 
 def conforms_to(schema: TypeAdapter[Value]) -> Callable[[Form, Field], None]:
     """A validator: what this type of a request body accepts; the field becomes what it makes."""

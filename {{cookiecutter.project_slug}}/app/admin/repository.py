@@ -1,15 +1,14 @@
 """SQL of the admin app, the conditions of its lists included."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from typing import NamedTuple, TypeVar, cast
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple, TypeAlias, TypeVar, cast
 from uuid import UUID
 
 from sqlalchemy import (
+    ColumnElement,
     Integer,
     Select,
-    Subquery,
+    Table,
     Text,
     bindparam,
     column,
@@ -25,20 +24,17 @@ from sqlalchemy.orm import InstrumentedAttribute
 from app.accounts.models import Session, User
 from app.admin.models import AuditEntry
 from app.database import Database, Model
-from app.items.models import Item
 
 Row = TypeVar("Row", bound=Model)
-Rows = TypeVar("Rows", bound="Select[*tuple[object, ...]]")
+Rows: TypeAlias = Select[*tuple[object, ...]]
 
 # Counting millions of rows for one line of text takes seconds.
 ROWS_COUNTED_MAX = 100_000
 
+SESSION_IS_ACTIVE = Session.expires_at > func.now()
 
-@dataclass(frozen=True)
-class Figures:
-    users: int
-    items: int
-    sessions: int
+
+class ServerFigures(NamedTuple):
     revision: str | None
     server_version: str
     connections: int
@@ -46,29 +42,15 @@ class Figures:
     workers: int
 
 
-class EntryRow(NamedTuple):
-    id: UUID
-    created_at: datetime
-    actor_email: str
-    action: str
-    subject: str
-
-
-def _count(rows: Select[*tuple[object, ...]]) -> Select[int]:
-    return select(func.count()).select_from(rows.subquery())
-
-
-def _rows_of(model: type[Model]) -> Select[*tuple[object, ...]]:
-    return select(literal(1)).select_from(model).limit(ROWS_COUNTED_MAX)
+def count_rows(rows: Rows) -> Select[int]:
+    """Stops early and does not sort."""
+    return select(func.count()).select_from(rows.order_by(None).limit(ROWS_COUNTED_MAX).subquery())
 
 
 _revision = table("alembic_version", column("version_num", Text))
 _activity = table("pg_stat_activity", column("datname", Text), column("application_name", Text))
 _HERE = _activity.c.datname == func.current_database()
-_FIGURES = select(
-    _count(_rows_of(User)).scalar_subquery(),
-    _count(_rows_of(Item)).scalar_subquery(),
-    _count(_rows_of(Session).where(Session.expires_at > func.now())).scalar_subquery(),
+_SERVER_FIGURES = (
     select(_revision.c.version_num).limit(1).scalar_subquery(),
     func.current_setting("server_version", type_=Text),
     select(func.count()).select_from(_activity).where(_HERE).scalar_subquery(),
@@ -78,44 +60,91 @@ _FIGURES = select(
     .where(_HERE, func.starts_with(_activity.c.application_name, bindparam("prefix", type_=Text)))
     .scalar_subquery(),
 )
-_NEWEST_ENTRIES = (
-    select(
-        AuditEntry.id,
-        AuditEntry.created_at,
-        AuditEntry.actor_email,
-        AuditEntry.action,
-        AuditEntry.subject,
-    )
-    .order_by(AuditEntry.id.desc())
-    .limit(8)
-)
 
 
-async def get_figures(database: Database, service_name: str) -> Figures:
-    prefix = {"prefix": f"{service_name}:"}
-    row = await database.read_one(_FIGURES, prefix)
-    return Figures(*cast("tuple[int, int, int, str | None, str, int, int, int]", row))
+def figures_of(tables: Sequence[tuple[type[Model], ColumnElement[bool] | None]]) -> Rows:
+    """One statement for the home page: a count for each table, then what is known of the server."""
+    counts = []
+    for model, condition in tables:
+        rows = select(literal(1)).select_from(model)
+        rows = rows if condition is None else rows.where(condition)
+        counts.append(count_rows(cast("Rows", rows)).scalar_subquery())
+    return cast("Rows", select(*counts, *_SERVER_FIGURES))
 
 
-async def list_newest_entries(database: Database) -> Sequence[EntryRow]:
-    return [EntryRow(*row) for row in await database.read_all(_NEWEST_ENTRIES)]
+async def get_figures(
+    database: Database, statement: Rows, service_name: str
+) -> tuple[Sequence[int], ServerFigures]:
+    row = await database.read_one(statement, {"prefix": f"{service_name}:"})
+    values = list(cast("tuple[object, ...]", row))
+    size = len(_SERVER_FIGURES)
+    server = ServerFigures(*cast("tuple[str | None, str, int, int, int]", values[-size:]))
+    return cast("list[int]", values[:-size]), server
 
 
-def count_at_most(count: Select[*tuple[object, ...]], row_count: int) -> Select[int]:
-    """A count as sqladmin makes it, which stops early and does not sort."""
-    (counted,) = cast("Sequence[Subquery]", count.get_final_froms())
-    rows = cast("Select[*tuple[object, ...]]", counted.element).order_by(None)
-    return _count(rows.limit(row_count))
+async def list_entries(
+    session: AsyncSession, row_count: int, of: tuple[type[Model], UUID] | None = None
+) -> Sequence[AuditEntry]:
+    """The newest first: of one row or of all."""
+    statement = select(AuditEntry).order_by(AuditEntry.id.desc()).limit(row_count)
+    if of is not None:
+        model, row_id = of
+        same_table = AuditEntry.subject == model.__tablename__
+        statement = statement.where(same_table, AuditEntry.subject_id == row_id)
+    return (await session.scalars(statement)).all()
+
+
+def only_columns(rows: Rows, columns: Sequence[ColumnElement[object]], row_count: int) -> Rows:
+    """Plain values: objects of the ORM would cost ten times as much."""
+    return cast("Rows", rows.with_only_columns(*columns).limit(row_count))
+
+
+async def read_rows(session: AsyncSession, rows: Rows) -> Sequence[Sequence[object]]:
+    return [tuple(row) for row in await session.execute(rows)]
+
+
+def email_of(owner: InstrumentedAttribute[UUID]) -> ColumnElement[object]:
+    email = select(User.email).where(User.id == owner).correlate(owner.class_)
+    return cast("ColumnElement[object]", email.scalar_subquery())
 
 
 async def get_row(session: AsyncSession, model: type[Row], row_id: UUID) -> Row | None:
     return await session.get(model, row_id, with_for_update=True)
 
 
-async def list_users_for_update(session: AsyncSession, user_ids: Sequence[UUID]) -> Sequence[User]:
+async def list_rows(
+    session: AsyncSession, model: type[Row], row_ids: Sequence[UUID], *, lock: bool = False
+) -> Sequence[Row]:
     # Always in the same order: two admins at once must not lock each other out.
-    statement = select(User).where(User.id.in_(user_ids)).order_by(User.id).with_for_update()
-    return (await session.scalars(statement)).all()
+    statement = select(model).where(_id(model).in_(row_ids)).order_by(_id(model))
+    return (await session.scalars(statement.with_for_update() if lock else statement)).all()
+
+
+async def count_dependents(
+    session: AsyncSession, model: type[Model], row_ids: Sequence[UUID]
+) -> Mapping[str, int]:
+    """How many rows of which tables PostgreSQL deletes together with these."""
+    own = cast("Table", model.__table__)
+    dependents = list(_cascades(own, _id(model).in_(row_ids)))
+    if not dependents:
+        return {}
+    statement = select(*(count_rows(rows).scalar_subquery() for _, rows in dependents))
+    counts = (await session.execute(statement)).one()
+    names = [name for name, _ in dependents]
+    return {name: count for name, count in zip(names, counts, strict=True) if count}
+
+
+def _cascades(own: Table, condition: ColumnElement[bool]) -> Iterator[tuple[str, Rows]]:
+    for child in Model.metadata.sorted_tables:
+        for key in child.foreign_keys:
+            if key.column.table is own and child is not own and key.ondelete == "CASCADE":
+                belongs = key.parent.in_(select(key.column).where(condition))
+                yield child.name, cast("Rows", select(literal(1)).select_from(child).where(belongs))
+                yield from _cascades(child, belongs)
+
+
+def _id(model: type[Model]) -> InstrumentedAttribute[UUID]:
+    return cast("InstrumentedAttribute[UUID]", model.id)  # type: ignore[attr-defined]
 
 
 async def add_row(session: AsyncSession, row: Row) -> Row:

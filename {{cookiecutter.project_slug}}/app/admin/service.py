@@ -19,8 +19,8 @@ from app.accounts.roles import ADMIN, Role
 from app.accounts.tokens import new_opaque_token
 from app.admin import audit, repository
 from app.admin.audit import Actor
-from app.admin.repository import Row
-from app.database import Database
+from app.admin.repository import Row, Rows
+from app.database import Database, Model
 from app.errors import ConflictError, NotFoundError
 
 
@@ -108,18 +108,35 @@ async def change_user(
     return user
 
 
-async def delete_row(database: Database, actor: Actor, table: type[Row], row_id: UUID) -> None:
+async def delete_rows(
+    database: Database, actor: Actor, table: type[Model], row_ids: Sequence[UUID]
+) -> None:
+    if table is User:
+        _refuse_own(actor, row_ids, "You cannot delete yourself.")
     async with database.transaction() as session:
-        row = await _existing(session, table, row_id)
-        session.add(audit.entry(actor, "delete", row, before=audit.columns_of(row)))
-        await repository.delete_row(session, row)
+        for row in await _selected(session, table, row_ids):
+            row_id = audit.id_of(row)
+            with_it = await repository.count_dependents(session, table, [row_id])
+            before = {**audit.columns_of(row), **({"deleted_with_it": with_it} if with_it else {})}
+            session.add(audit.entry(actor, "delete", row, before=before))
+            await repository.delete_row(session, row)
+
+
+async def export_rows(
+    database: Database, actor: Actor, table: type[Model], rows: Rows, query: str
+) -> Sequence[Sequence[object]]:
+    async with database.transaction() as session:
+        found = await repository.read_rows(session, rows)
+        after = {"rows": len(found), "query": query}
+        session.add(audit.entry(actor, "export", table, after=after))
+    return found
 
 
 async def disable_users(database: Database, actor: Actor, user_ids: Sequence[UUID]) -> None:
     """They are out at once: without their sessions their tokens are worth nothing."""
     _refuse_own(actor, user_ids, "You cannot disable yourself.")
     async with database.transaction() as session:
-        for user in await repository.list_users_for_update(session, user_ids):
+        for user in await _selected(session, User, user_ids):
             user.disabled_at = user.disabled_at or datetime.now(UTC)
             audit.record_change(session, actor, "disable", user)
             await accounts.delete_sessions_of_user(session, user.id)
@@ -127,14 +144,14 @@ async def disable_users(database: Database, actor: Actor, user_ids: Sequence[UUI
 
 async def enable_users(database: Database, actor: Actor, user_ids: Sequence[UUID]) -> None:
     async with database.transaction() as session:
-        for user in await repository.list_users_for_update(session, user_ids):
+        for user in await _selected(session, User, user_ids):
             user.disabled_at = None
             audit.record_change(session, actor, "enable", user)
 
 
 async def end_sessions(database: Database, actor: Actor, user_ids: Sequence[UUID]) -> None:
     async with database.transaction() as session:
-        for user in await repository.list_users_for_update(session, user_ids):
+        for user in await _selected(session, User, user_ids):
             ended = await accounts.delete_sessions_of_user(session, user.id)
             before = {"session_ids": ended}
             session.add(audit.entry(actor, "end sessions", user, before=before))
@@ -143,7 +160,7 @@ async def end_sessions(database: Database, actor: Actor, user_ids: Sequence[UUID
 async def give_role(database: Database, actor: Actor, user_ids: Sequence[UUID], role: Role) -> None:
     _refuse_own_demotion(actor, user_ids, role)
     async with database.transaction() as session:
-        for user in await repository.list_users_for_update(session, user_ids):
+        for user in await _selected(session, User, user_ids):
             user.role = role
             audit.record_change(session, actor, "change role", user)
 
@@ -173,3 +190,12 @@ async def _existing(session: AsyncSession, table: type[Row], row_id: UUID) -> Ro
     if row is None:
         raise NotFoundError("This row does not exist any more.")
     return row
+
+
+async def _selected(
+    session: AsyncSession, table: type[Row], row_ids: Sequence[UUID]
+) -> Sequence[Row]:
+    rows = await repository.list_rows(session, table, row_ids, lock=True)
+    if not rows:
+        raise NotFoundError("These rows do not exist any more.")
+    return rows

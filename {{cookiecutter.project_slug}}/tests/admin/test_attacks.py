@@ -1,5 +1,7 @@
 """What is sent to the admin app by hand: nothing ends in a 5xx, nothing is shown or set by it."""
 
+from uuid import UUID
+
 import pytest
 from httpx2 import AsyncClient
 
@@ -24,7 +26,10 @@ async def test_nothing_fails_when_an_address_holds_what_is_no_value(
     admin: AsyncClient, bad: str
 ) -> None:
     addresses = [f"{table}/list?{name}={bad}" for table in TABLES for name in PARAMETERS]
-    addresses += [f"{table}/{page}/{bad}" for table in TABLES for page in ("details", "edit")]
+    pages = ("details", "edit", "history", "export", "action")
+    addresses += [f"{table}/{page}/{bad}" for table in TABLES for page in pages]
+    addresses += [f"{table}/action/delete?pks={bad}" for table in TABLES]
+    addresses += [f"user/export/csv?{name}={bad}" for name in PARAMETERS]
     for address in addresses:
         response = await admin.get(f"/admin/{address}")
         assert response.status_code < 500, address
@@ -36,21 +41,26 @@ async def test_nothing_fails_when_an_address_holds_what_is_no_value(
 async def test_nothing_fails_when_a_change_holds_what_is_no_value(
     admin: AsyncClient, user: SignedInUser, bad: str
 ) -> None:
-    changes = [("DELETE", f"{table}/delete?pks={bad}", "") for table in TABLES]
-    changes += [("POST", f"{table}/action/disable?pks={bad}", "") for table in TABLES]
-    changes += [("POST", f"{table}/action/{bad}", f"pks={bad}") for table in TABLES]
-    changes += [("POST", f"user/edit/{user.id}", f"save=Save&email={user.email}&full_name={bad}")]
-    changes += [("POST", f"user/edit/{user.id}", f"save=Save&email={bad}")]
-    changes += [("POST", "login", f"username={bad}&password={bad}")]
-    for method, address, form in changes:
-        response = await admin.request(method, f"/admin/{address}", content=form, headers=FORM)
+    actions = ("delete", "disable", bad)
+    changes = [(f"{table}/action/{name}", f"pks={bad}") for table in TABLES for name in actions]
+    changes += [(f"user/edit/{user.id}", f"save=Save&email={user.email}&full_name={bad}")]
+    changes += [(f"user/edit/{user.id}", f"save=Save&email={bad}")]
+    changes += [("login", f"username={bad}&password={bad}")]
+    for address, form in changes:
+        response = await admin.post(f"/admin/{address}", content=form, headers=FORM)
         assert response.status_code < 500, address
 
 
-@pytest.mark.parametrize("table", TABLES)
-async def test_deletion_is_refused_when_it_names_no_row(admin: AsyncClient, table: str) -> None:
-    response = await admin.delete(f"/admin/{table}/delete", headers=OWN_ORIGIN)
-    assert response.status_code == 404
+@pytest.mark.parametrize(
+    ("form", "status"),
+    [({}, 422), ({"pks": str(UUID(int=7))}, 404), ({"pks": [str(UUID(int=7))] * 101}, 422)],
+    ids=["none", "unknown", "too many"],
+)
+async def test_deletion_is_refused_when_it_names_no_row_or_too_many(
+    admin: AsyncClient, form: dict[str, str], status: int
+) -> None:
+    response = await admin.post("/admin/item/action/delete", data=form, headers=OWN_ORIGIN)
+    assert response.status_code == status
 
 
 async def test_form_is_refused_when_its_charset_yields_what_is_no_text(

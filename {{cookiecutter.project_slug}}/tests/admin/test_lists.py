@@ -38,6 +38,8 @@ PAGES = (
     "item/list?search=of user777@",
     "item/list?search=user777@example.com",
     "audit-entry/list?search=user777@example.com",
+    "user/export/csv",
+    "item/export/csv",
 )
 
 

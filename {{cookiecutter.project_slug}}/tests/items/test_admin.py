@@ -1,5 +1,7 @@
 """Items in the admin app."""
 
+import csv
+
 import pytest
 from httpx2 import AsyncClient
 
@@ -47,3 +49,20 @@ async def test_list_is_filtered_by_status(
 ) -> None:
     page = (await admin.get(f"/admin/item/list?status={status}")).text
     assert page.count(f"/admin/item/details/{item_id}") == rows
+
+
+async def test_export_names_the_owner(admin: AsyncClient, user: SignedInUser, item_id: str) -> None:
+    (row,) = csv.DictReader((await admin.get("/admin/item/export/csv")).text.splitlines())
+    assert (row["id"], row["owner_email"], row["status"]) == (item_id, user.email, "open")
+
+
+async def test_deletion_of_a_user_counts_the_items(
+    admin: AsyncClient, user: SignedInUser, item_id: str
+) -> None:
+    page = (await admin.get(f"/admin/user/action/delete?pks={user.id}")).text
+    assert "<li>1 item</li>" in page
+    assert "<li>1 item tag</li>" in page
+
+
+async def test_empty_list_of_items_says_so(admin: AsyncClient) -> None:
+    assert "There are no items yet." in (await admin.get("/admin/item/list")).text

@@ -6,7 +6,7 @@ from wtforms import DateField, DecimalField, Form, SelectField, StringField, Tex
 from wtforms.validators import InputRequired, Optional
 
 from app.admin.formatters import link_to_user
-from app.admin.forms import WIDE, conforms_to
+from app.admin.forms import conforms_to
 from app.admin.model_views import OwnedView
 from app.items.models import Item, ItemStatus
 from app.items.schemas import Description, Price, Title
@@ -15,21 +15,18 @@ _STATUSES = [(status.value, status.value.capitalize()) for status in ItemStatus]
 
 
 class ItemForm(Form):
-    title = StringField("Title", [InputRequired(), conforms_to(TypeAdapter(Title))], render_kw=WIDE)
-    description = TextAreaField(
-        "Description",
-        [Optional(), conforms_to(TypeAdapter(Description))],
-        render_kw=WIDE | {"rows": "8"},
-    )
-    status = SelectField("Status", choices=_STATUSES, render_kw={"class": "form-select"})
-    price = DecimalField("Price", [Optional(), conforms_to(TypeAdapter(Price))], render_kw=WIDE)
-    due_on = DateField("Due", [Optional()], render_kw=WIDE)
+    title = StringField("Title", [InputRequired(), conforms_to(TypeAdapter(Title))])
+    description = TextAreaField("Description", [Optional(), conforms_to(TypeAdapter(Description))])
+    status = SelectField("Status", choices=_STATUSES)
+    price = DecimalField("Price", [Optional(), conforms_to(TypeAdapter(Price))])
+    due_on = DateField("Due", [Optional()], description="Empty: it is never late.")
 
 
 class ItemView(OwnedView, model=Item):
     icon = "fa-solid fa-box"
     can_edit = True
     can_delete = True
+    figure = "Items"
     title_column = "title"
     owner_column = "owner_id"
     column_list = [Item.title, Item.status, Item.due_on, Item.owner_id, Item.created_at]
@@ -38,21 +35,8 @@ class ItemView(OwnedView, model=Item):
         *(Item.title, Item.description, Item.status, Item.price, Item.due_on, "tags"),
         *(Item.owner_id, Item.created_at, Item.updated_at),
     ]
-    column_labels = {
-        Item.id: "Id",
-        Item.title: "Title",
-        Item.description: "Description",
-        Item.status: "Status",
-        Item.price: "Price",
-        Item.due_on: "Due",
-        "tags": "Tags",
-        Item.owner_id: "Owner",
-        Item.created_at: "Created",
-        Item.updated_at: "Changed",
-    }
     column_searchable_list = [Item.title]
     column_filters = [StaticValuesFilter(Item.status, _STATUSES, "Status")]
     column_formatters = {Item.owner_id: link_to_user}
     column_formatters_detail = {Item.owner_id: link_to_user}
     form = ItemForm
-    form_columns = [Item.title, Item.description, Item.status, Item.price, Item.due_on]

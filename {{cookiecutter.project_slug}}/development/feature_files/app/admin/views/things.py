@@ -5,31 +5,25 @@ from wtforms import Form, StringField
 from wtforms.validators import InputRequired
 
 from app.admin.formatters import link_to_user
-from app.admin.forms import WIDE, conforms_to
+from app.admin.forms import conforms_to
 from app.admin.model_views import OwnedView
 from app.things.models import Thing
 from app.things.schemas import Name
 
 
 class ThingForm(Form):
-    name = StringField("Name", [InputRequired(), conforms_to(TypeAdapter(Name))], render_kw=WIDE)
+    name = StringField("Name", [InputRequired(), conforms_to(TypeAdapter(Name))])
 
 
 class ThingView(OwnedView, model=Thing):
     icon = "fa-solid fa-table"
     can_edit = True
     can_delete = True
+    figure = "Things"
     title_column = "name"
     owner_column = "owner_id"
     column_list = [Thing.name, Thing.owner_id, Thing.created_at]
-    column_labels = {
-        Thing.id: "Id",
-        Thing.name: "Name",
-        Thing.owner_id: "Owner",
-        Thing.created_at: "Created",
-    }
     column_searchable_list = [Thing.name]
     column_formatters = {Thing.owner_id: link_to_user}
     column_formatters_detail = {Thing.owner_id: link_to_user}
     form = ThingForm
-    form_columns = [Thing.name]
