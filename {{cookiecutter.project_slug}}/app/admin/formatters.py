@@ -52,8 +52,8 @@ def _format_blank(_value: None) -> Markup:
     return _BLANK
 
 
-def _format_choice(value: Enum) -> str:
-    return str(value.value).replace("_", " ").capitalize()
+def _format_choice(value: StrEnum) -> str:
+    return value.replace("_", " ").capitalize()
 
 
 FORMATTERS = BASE_FORMATTERS | {
@@ -63,8 +63,7 @@ FORMATTERS = BASE_FORMATTERS | {
     dict: _format_json,
     list: _format_json,
     str: _format_text,
-    # Looked up by the base of an enum's class, so these stand for all enums.
-    Enum: _format_choice,
+    # Looked up by the base of an enum's class, so this stands for all of them.
     StrEnum: _format_choice,
 }
 
