@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import ClassVar, NamedTuple, cast
 from uuid import UUID
 
@@ -82,10 +83,9 @@ class AuditedView(ModelView):
         """Those of a list, or those that change something about this row."""
         actions = dict(self.actions)
         if self.can_delete:
+            delete = partial(service.delete_rows, table=self.model)
             explanation = "This cannot be undone."
-            actions["delete"] = Action(
-                "Delete", "deleted", explanation, self._delete_rows, deletes=True
-            )
+            actions["delete"] = Action("Delete", "deleted", explanation, delete, deletes=True)
         return {
             name: action
             for name, action in actions.items()
@@ -147,9 +147,6 @@ class AuditedView(ModelView):
     async def change(self, request: Request, row_id: UUID, values: Values) -> Model:
         database, actor = database_of(request), actor_of(request)
         return await service.change_row(database, actor, self.model, row_id, values)
-
-    async def _delete_rows(self, database: Database, actor: Actor, row_ids: Sequence[UUID]) -> None:
-        await service.delete_rows(database, actor, self.model, row_ids)
 
     def _stmt_by_identifier(self, identifier: str) -> Rows:
         try:

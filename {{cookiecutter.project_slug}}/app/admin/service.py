@@ -78,9 +78,7 @@ async def change_row(
 ) -> Row:
     async with _transaction(database) as session:
         row = await _existing(session, table, row_id)
-        for name, value in values.items():
-            setattr(row, name, value)
-        audit.record_change(session, actor, "change", row)
+        _set_values(session, actor, row, values)
     return row
 
 
@@ -102,14 +100,20 @@ async def change_user(
             user.email_verified_at = None
             # Who reads the old mailbox must get nowhere.
             await accounts.delete_email_tokens(session, user.id, "verify-email", "reset-password")
-        for name, value in values.items():
-            setattr(user, name, value)
-        audit.record_change(session, actor, "change", user)
+        _set_values(session, actor, user, values)
     return user
 
 
+def _set_values(
+    session: AsyncSession, actor: Actor, row: Model, values: Mapping[str, object]
+) -> None:
+    for name, value in values.items():
+        setattr(row, name, value)
+    audit.record_change(session, actor, "change", row)
+
+
 async def delete_rows(
-    database: Database, actor: Actor, table: type[Model], row_ids: Sequence[UUID]
+    database: Database, actor: Actor, row_ids: Sequence[UUID], table: type[Model]
 ) -> None:
     if table is User:
         _refuse_own(actor, row_ids, "You cannot delete yourself.")
