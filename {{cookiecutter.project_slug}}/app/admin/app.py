@@ -1,7 +1,7 @@
 """Mounts the admin app, made with sqladmin, at `/admin`."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from http import HTTPStatus
 from pathlib import Path
@@ -43,8 +43,6 @@ from app.errors import (
 )
 from app.settings import Settings
 
-ExceptionHandler = Callable[[Request, Exception], Awaitable[Response]]
-
 _FOLDER = Path(__file__).parent
 _NEWEST_ENTRIES = 8
 _HISTORY_ENTRIES_MAX = 100
@@ -80,8 +78,8 @@ class ServiceAdmin(Admin):
             rows_counted_max=repository.ROWS_COUNTED_MAX,
         )
         self._change_routes()
-        for error, handler in _error_handlers(self).items():
-            self.admin.add_exception_handler(error, handler)
+        for error in (HTTPException, UnicodeEncodeError, Exception):
+            self.admin.add_exception_handler(error, self.answer_error)
 
     def _change_routes(self) -> None:
         router = self.admin.router
@@ -170,7 +168,7 @@ class ServiceAdmin(Admin):
         if action is None:
             raise NotFoundError("There is no such action.")
         if request.method == "GET":
-            return await self._ask(request, view, action)
+            return await self._ask(request, view, action, row_ids)
         await action.run(database_of(request), actor_of(request), row_ids)
         Flash.success(request, f"{view.counted(len(row_ids))} {action.done}.")
         url = request.url_for("admin:list", identity=view.identity)
@@ -178,8 +176,9 @@ class ServiceAdmin(Admin):
             url = request.url_for("admin:details", identity=view.identity, pk=row_ids[0])
         return RedirectResponse(url, HTTPStatus.SEE_OTHER)
 
-    async def _ask(self, request: Request, view: AuditedView, action: Action) -> Response:
-        row_ids = await selected_ids(request)
+    async def _ask(
+        self, request: Request, view: AuditedView, action: Action, row_ids: Sequence[UUID]
+    ) -> Response:
         async with database_of(request).transaction() as session:
             rows = await repository.list_rows(session, view.model, row_ids)
             dependents: Mapping[str, int] = {}
@@ -195,6 +194,29 @@ class ServiceAdmin(Admin):
         }
         return await self.templates.TemplateResponse(request, "sqladmin/confirm.html", context)
 
+    async def answer_error(self, request: Request, error: Exception) -> Response:
+        """With the menu when somebody is logged in; without what the error tells."""
+        status, message, headers = 500, "Something went wrong.", dict(SECURITY_HEADERS)
+        if isinstance(error, HTTPException):
+            # sqladmin's own handler leaves the headers out: Retry-After, Allow.
+            status, message = error.status_code, error.detail
+            headers |= error.headers or {}
+        elif isinstance(error, UnicodeEncodeError):
+            # A form in an odd charset may hold what no page can show again.
+            status, message = 400, "This is no text."
+        if "session" in request.scope and not hasattr(request.state, "actor"):
+            # No page was found, so nobody has asked yet who this is.
+            with suppress(AppError):
+                await self.authentication.authenticate(request)
+        if message == HTTPStatus.NOT_FOUND.phrase:
+            message = "There is no such page."
+        context = {"status_code": status, "message": message}
+        page = await self.templates.TemplateResponse(
+            request, "sqladmin/error.html", context, status_code=status
+        )
+        page.headers.update(headers)
+        return page
+
     def _counted_rows(self, table: str, count: int) -> str:
         for view in self._model_views:
             if view.model.__tablename__ == table:
@@ -205,45 +227,6 @@ class ServiceAdmin(Admin):
 def mount_admin(app: FastAPI, settings: Settings) -> None:
     ServiceAdmin(app, settings)
     app.add_api_route("/admin", _redirect_to_index, include_in_schema=False)
-
-
-def _error_handlers(admin: ServiceAdmin) -> Mapping[type[Exception], ExceptionHandler]:
-    async def answer(
-        request: Request, status: int, message: str, headers: Mapping[str, str]
-    ) -> Response:
-        context = {"status_code": status, "message": message}
-        response = await admin.templates.TemplateResponse(
-            request, "sqladmin/error.html", context, status_code=status
-        )
-        response.headers.update(headers)
-        return response
-
-    async def answer_http_error(request: Request, error: Exception) -> Response:
-        error, actor = cast("HTTPException", error), getattr(request.state, "actor", None)
-        if actor is None and "session" in request.scope:
-            # No page was found, so nobody has asked yet who this is: the menu depends on it.
-            with suppress(AppError):
-                await cast("AdminAuthentication", admin.authentication_backend).authenticate(
-                    request
-                )
-        message = error.detail
-        if message == HTTPStatus.NOT_FOUND.phrase:
-            message = "There is no such page."
-        # sqladmin's own handler leaves the headers out: Retry-After, Allow.
-        return await answer(request, error.status_code, message, error.headers or {})
-
-    async def answer_broken_text(request: Request, _error: Exception) -> Response:
-        # A form in an odd charset may hold what no page can show again.
-        return await answer(request, 400, "This is no text.", {})
-
-    async def answer_unknown_error(request: Request, _error: Exception) -> Response:
-        return await answer(request, 500, "Something went wrong.", SECURITY_HEADERS)
-
-    return {
-        HTTPException: answer_http_error,
-        UnicodeEncodeError: answer_broken_text,
-        Exception: answer_unknown_error,
-    }
 
 
 async def _redirect_to_index(request: Request) -> RedirectResponse:
