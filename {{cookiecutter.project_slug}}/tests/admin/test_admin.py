@@ -342,7 +342,7 @@ async def test_unknown_error_is_a_page_without_details(
 
 
 async def test_two_apps_share_nothing(app: FastAPI, settings: Settings, state: State) -> None:
-    create_app(settings.model_copy(update={"service_name": "another"}))
+    create_app(settings.model_copy(update={"service_title": "another"}))
     async with connect(app, state) as client:
         assert "another" not in (await client.get("/admin/login")).text
 

@@ -11,6 +11,7 @@ from httpx2 import AsyncClient
 
 from app.admin.formatters import label_of, write_csv
 from app.lifespan import State
+from app.settings import Settings
 from tests.admin.test_admin import ADMIN_EMAIL, OWN_ORIGIN, act, admin, admin_id, entries, log_in
 from tests.conftest import SignedInUser
 
@@ -45,11 +46,14 @@ async def title_of(admin: AsyncClient, page: str) -> str:
     return found[1] if found else ""
 
 
-async def test_titles_tell_pages_apart(admin: AsyncClient, user: SignedInUser) -> None:
-    assert await title_of(admin, "user/list") == "Users · service"
-    assert await title_of(admin, f"user/details/{user.id}") == f"{user.email} · Users · service"
-    assert await title_of(admin, "user/create") == "New user · Users · service"
-    assert await title_of(admin, "nothing") == "There is no such page. · service"
+async def test_titles_tell_pages_apart(
+    admin: AsyncClient, user: SignedInUser, settings: Settings
+) -> None:
+    service = settings.service_title
+    assert await title_of(admin, "user/list") == f"Users · {service}"
+    assert await title_of(admin, f"user/details/{user.id}") == f"{user.email} · Users · {service}"
+    assert await title_of(admin, "user/create") == f"New user · Users · {service}"
+    assert await title_of(admin, "nothing") == f"There is no such page. · {service}"
 
 
 async def test_email_stays_in_the_form_when_the_password_is_wrong(client: AsyncClient) -> None:
