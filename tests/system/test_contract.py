@@ -183,5 +183,5 @@ def test_reload_loses_no_request_when_pgbouncer_shares_connections(
     target = Target(stack.http_port, pair["access_token"])
     with load(target) as outcome:
         reload_all(stack)
-    record_property("reload behind PgBouncer", outcome)
+    record_property("reload behind PgBouncer", str(outcome))
     assert not outcome.failures

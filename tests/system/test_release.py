@@ -91,7 +91,7 @@ def test_new_version_takes_over_without_losing_a_request(
     old = start(OLD)
     target = Target(ports.nginx, sign_up(f"http://localhost:{ports.nginx}"))
     outcome, seconds, code = asyncio.run(release_under_load(start, names, old, target))
-    record_property("release in compose", outcome)
+    record_property("release in compose", str(outcome))
     record_property("release in compose: seconds to stop", round(seconds, 1))
     assert code == 0
     assert seconds < STOP_GRACE_SECONDS
