@@ -101,7 +101,10 @@ def serve(project: Path, with_nginx: bool, port: int, password: str) -> None:
         options.append("--without-nginx")
     with running([*UV_RUN, "python", "-m", "development.serve", *options], project) as process:
         wait_until_ready(process, port)
-        print(f"\n    http://localhost:{port}/docs\n    {EMAIL}\n    {password}\n", flush=True)
+        url = f"http://localhost:{port}"
+        print(f"\n    {url}/docs     the API: Authorize with the login below, then try a route")
+        print(f"    {url}/admin    users, sessions, items: the same login, an administrator's")
+        print(f"\n    {EMAIL}\n    {password}\n", flush=True)
         process.wait()
     if process.returncode != 0:
         raise DemoError("The service ended; the lines above say why.")

@@ -19,7 +19,9 @@ from tests.servers import STOP_WITHIN_SECONDS, running
 
 RunningDemo = tuple[subprocess.Popen[bytes], tuple[str, str, str]]
 
-ANNOUNCEMENT = re.compile(r"(http://localhost:\d+)/docs\n +(\S+@\S+)\n +(\S+)\n")
+ANNOUNCEMENT = re.compile(
+    r"(http://localhost:\d+)/docs .*login.*\n +\1/admin .*login.*\n\n +(\S+@\S+)\n +(\S+)\n"
+)
 
 
 def demo(destination: Path, **settings: str) -> subprocess.CompletedProcess[str]:
@@ -89,6 +91,7 @@ def test_demo_serves_a_login_and_ends_completely(
     process, (address, email, password) = running_demo
     with httpx2.Client(base_url=address) as client:
         assert client.get("/docs").status_code == 200
+        assert client.get("/admin", follow_redirects=True).status_code == 200
         form = {"username": email, "password": password}
         assert client.post("/api/v1/auth/token", data=form).status_code == 200
     os.killpg(process.pid, number)
