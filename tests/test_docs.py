@@ -92,7 +92,8 @@ def exists(page: Page, name: str) -> bool:
         *(page.path.parent, page.root, REPOSITORY, SERVICE_FOLDER),
         *(SERVICE_FOLDER / below for below in ("app", "deploy/nginx", "deploy/kubernetes")),
     ]
-    return any(any(folder.glob(name.rstrip("/"))) for folder in folders)
+    # As a list: a search that is left half-way warns of an open folder.
+    return any(list(folder.glob(name.rstrip("/"))) for folder in folders)
 
 
 @each_page
