@@ -56,6 +56,7 @@ class Feature:
     def rename(self, text: str) -> str:
         names = {
             "{things}": self.plural.replace("_", " "),
+            "{Things}": self.plural.replace("_", " ").capitalize(),
             "{thing}": self.singular.replace("_", " "),
             "/things": "/" + self.plural.replace("_", "-"),
             "THINGS": self.plural.upper(),

@@ -1,5 +1,6 @@
 """The admin app: who gets in, what it never shows, what it refuses, what it writes down."""
 
+from datetime import UTC, datetime
 from html.parser import HTMLParser
 from typing import cast
 from uuid import UUID
@@ -11,12 +12,12 @@ from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError
 
 from app.accounts import service as accounts
+from app.accounts.models import Session
 from app.accounts.roles import Role
 from app.accounts.schemas import UserCreate
 from app.admin import service
 from app.admin.audit import Actor
 from app.admin.models import AuditEntry
-from app.items.models import Item
 from app.lifespan import State
 from app.main import create_app
 from app.settings import Settings
@@ -96,13 +97,13 @@ async def test_login_is_refused_when_user_is_no_admin(
     assert (await log_in(client, user.email)).status_code == 400
 
 
-@pytest.mark.parametrize("page", ["", "user/list", "item/list", "session/list", "audit-entry/list"])
+@pytest.mark.parametrize("page", ["", "user/list", "session/list", "audit-entry/list"])
 async def test_page_leads_to_login_when_not_logged_in(client: AsyncClient, page: str) -> None:
     response = await client.get(f"/admin/{page}")
     assert response.headers["location"] == "http://service/admin/login"
 
 
-@pytest.mark.parametrize("page", ["", "user/list", "item/list", "session/list", "audit-entry/list"])
+@pytest.mark.parametrize("page", ["", "user/list", "session/list", "audit-entry/list"])
 async def test_page_opens_for_an_admin(admin: AsyncClient, page: str) -> None:
     response = await admin.get(f"/admin/{page}")
     assert response.status_code == 200
@@ -157,7 +158,9 @@ async def test_cookie_works_in_another_worker(
         {"Sec-Fetch-Site": "same-site"},
     ],
 )
-@pytest.mark.parametrize("path", ["login", "logout", "user/action/disable", "item/action/delete"])
+@pytest.mark.parametrize(
+    "path", ["login", "logout", "user/action/disable", "session/action/delete"]
+)
 async def test_foreign_request_is_forbidden(
     admin: AsyncClient, path: str, headers: dict[str, str]
 ) -> None:
@@ -363,34 +366,37 @@ async def test_home_shows_figures_and_newest_changes(
 async def test_list_of_owned_rows_reads_no_row_twice(
     admin: AsyncClient, state: State, user: SignedInUser, statements: list[str]
 ) -> None:
-    for title in ("one", "two", "three"):
-        await admin.post("/api/v1/items", json={"title": title}, headers=user.headers)
+    for _ in range(2):
+        form = {"username": user.email, "password": PASSWORD}
+        await admin.post("/api/v1/auth/token", data=form)
     statements.clear()
-    page = (await admin.get("/admin/item/list")).text
-    assert page.count(user.email) == 3
-    # The user, the count, the rows, their tags, the emails of their owners.
-    assert len([sql for sql in statements if sql.startswith("SELECT")]) == 5
+    page = (await admin.get("/admin/session/list")).text
+    assert page.count(f"{user.email}</a>") == 3
+    # The user, the count, the rows, the emails of their owners.
+    assert len([sql for sql in statements if sql.startswith("SELECT")]) == 4
 
 
 async def test_owned_rows_are_found_by_email(
     admin: AsyncClient, user: SignedInUser, stranger: SignedInUser
 ) -> None:
-    for owner in (user, stranger):
-        await admin.post("/api/v1/items", json={"title": "a"}, headers=owner.headers)
-    page = (await admin.get(f"/admin/item/list?search={user.email}")).text
-    assert user.email in page
+    page = (await admin.get(f"/admin/session/list?search={user.email}")).text
+    assert f"{user.email}</a>" in page
     assert stranger.email not in page
 
 
-async def test_deleted_item_is_gone_and_written_down(
+async def session_of(admin: AsyncClient, user: SignedInUser) -> str:
+    (session,) = (await admin.get("/api/v1/auth/sessions", headers=user.headers)).json()
+    return str(session["id"])
+
+
+async def test_deleted_row_is_gone_and_written_down(
     admin: AsyncClient, state: State, user: SignedInUser
 ) -> None:
-    created = await admin.post("/api/v1/items", json={"title": "a"}, headers=user.headers)
-    item_id = created.json()["id"]
-    await admin.post("/admin/item/action/delete", data={"pks": item_id}, headers=OWN_ORIGIN)
-    assert (await admin.get(f"/admin/item/details/{item_id}")).status_code == 404
+    session_id = await session_of(admin, user)
+    await admin.post("/admin/session/action/delete", data={"pks": session_id}, headers=OWN_ORIGIN)
+    assert (await admin.get(f"/admin/session/details/{session_id}")).status_code == 404
     _, action, before, after = (await entries(state))[-1]
-    assert (action, before and before["title"], after) == ("delete", "a", None)
+    assert (action, before and before["user_id"], after) == ("delete", str(user.id), None)
 
 
 async def test_refused_change_is_not_written_down(
@@ -404,10 +410,10 @@ async def test_refused_change_is_not_written_down(
 
 async def test_row_is_written_down_when_it_is_created(state: State, user: SignedInUser) -> None:
     actor = Actor(user.id, user.email, "127.0.0.1", "request")
-    row = Item(owner_id=user.id, title="new")
+    row = Session(user_id=user.id, expires_at=datetime.now(UTC))
     await service.add_row(state["database"], actor, row)
     _, action, before, after = (await entries(state))[-1]
-    assert (action, before, after and after["title"]) == ("create", None, "new")
+    assert (action, before, after and after["user_id"]) == ("create", None, str(user.id))
 
 
 @pytest.mark.parametrize(("term", "found"), [("{id}", 1), (ADMIN_EMAIL, 2), ("nobody", 0)])

@@ -19,8 +19,6 @@ FILL = (
     "INSERT INTO app_user (id, email, password_hash)"
     " SELECT gen_random_uuid(), 'user' || n || '@example.com', 'x'"
     " FROM generate_series(1, 100000) n",
-    "INSERT INTO item (id, owner_id, title)"
-    " SELECT gen_random_uuid(), id, 'Item of ' || email FROM app_user",
     "INSERT INTO session (id, user_id, expires_at)"
     " SELECT gen_random_uuid(), id, now() + interval '1 day' FROM app_user",
     "INSERT INTO audit_entry (id, actor_id, actor_email, action, subject, subject_id)"
@@ -29,17 +27,16 @@ FILL = (
 )
 PAGES = (
     "",
-    *(f"{table}/list" for table in ("user", "item", "session", "audit-entry")),
-    *(f"{table}/list?page=3999" for table in ("user", "item", "session", "audit-entry")),
+    *(f"{table}/list" for table in ("user", "session", "audit-entry")),
+    *(f"{table}/list?page=3999" for table in ("user", "session", "audit-entry")),
     "user/list?search=user777@",
     "user/list?search=nobody",
     "user/list?disabled=true",
     "user/list?sortBy=email&sort=desc",
-    "item/list?search=of user777@",
-    "item/list?search=user777@example.com",
+    "session/list?search=user777@example.com",
     "audit-entry/list?search=user777@example.com",
     "user/export/csv",
-    "item/export/csv",
+    "session/export/csv",
 )
 
 

@@ -19,7 +19,7 @@ class ThingView(OwnedView, model=Thing):
     icon = "fa-solid fa-table"
     can_edit = True
     can_delete = True
-    figure = "Things"
+    name_plural = figure = "{Things}"
     title_column = "name"
     owner_column = "owner_id"
     column_list = [Thing.name, Thing.owner_id, Thing.created_at]
