@@ -53,6 +53,8 @@ http {{
 }}
 """
 
+pytestmark = pytest.mark.xdist_group("admin_browser")
+
 
 @dataclass(frozen=True)
 class Edge:

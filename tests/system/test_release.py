@@ -22,7 +22,7 @@ from tests.system.image import Container, Image
 from tests.system.load import Outcome, Plan, Target, run_load_until, sign_up
 from tests.system.names import Names, name_server
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("image")]
 
 STOP_GRACE_SECONDS = 40  # in compose.yaml
 RELEASED_WITHIN_SECONDS = 90

@@ -11,6 +11,7 @@ from app.accounts.authentication import Authenticator, Login, LoginOrigin
 from app.accounts.email_links import EmailLinks
 from app.accounts.passwords import PasswordHasher
 from app.accounts.repository import AuthenticatedUser
+from app.accounts.schemas import read_email
 from app.accounts.tokens import TokenKeys, read_access_token
 from app.database import DatabaseDep
 from app.errors import ForbiddenError, InsufficientScopeError, UnauthorizedError
@@ -94,7 +95,7 @@ LoginOriginDep = Annotated[LoginOrigin, Depends(get_login_origin)]
 async def get_login(
     form: Annotated[OAuth2PasswordRequestForm, Depends()], origin: LoginOriginDep
 ) -> Login:
-    return Login(form.username.strip().lower(), form.password, origin, tuple(form.scopes))
+    return Login(read_email(form.username), form.password, origin, tuple(form.scopes))
 
 
 LoginDep = Annotated[Login, Depends(get_login)]

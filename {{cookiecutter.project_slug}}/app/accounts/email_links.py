@@ -15,10 +15,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.accounts import repository
 from app.accounts.authentication import Authenticator, LoginOrigin, login_attempt
+from app.accounts.passwords import UNCHANGED, PasswordHasher
+from app.accounts.repository import TokenOwner
 from app.accounts.schemas import PasswordReset
 from app.accounts.tokens import hash_opaque_token, new_opaque_token
 from app.database import Database
-from app.errors import AppError, ForbiddenError
+from app.errors import AppError, ForbiddenError, InvalidInputError
 from app.mail import Mailer, MailError, NoMailer
 from app.settings import Settings
 from app.throttling.service import Attempt, ThrottlePolicy, admit, login_policy, trust_address
@@ -84,9 +86,10 @@ async def reset_password(
     database = authenticator.database
     token_hash = hash_opaque_token(body.token.get_secret_value())
     # Asked first, so that nobody makes us hash passwords with invented tokens.
-    if not await repository.has_email_token(database, token_hash, "reset-password"):
+    owner = await repository.get_email_token_owner(database, token_hash, "reset-password")
+    if owner is None:
         raise _spent()
-    new_hash = await authenticator.hasher.hash(body.new_password.get_secret_value())
+    new_hash = await _hash_new(authenticator.hasher, owner, body.new_password.get_secret_value())
     async with database.transaction() as session:
         user = await repository.spend_email_token(session, token_hash, "reset-password")
         if user is None:
@@ -98,6 +101,14 @@ async def reset_password(
     # Whoever reads the mailbox may log in from here, however many strangers guess elsewhere.
     policy = login_policy(authenticator.settings)
     await trust_address(database, policy, login_attempt(user.email, origin))
+
+
+async def _hash_new(hasher: PasswordHasher, owner: TokenOwner, password: str) -> str:
+    hasher.refuse_obvious(password, owner.email)
+    is_old, _ = await hasher.verify(password, owner.password_hash)
+    if is_old:
+        raise InvalidInputError(UNCHANGED)
+    return await hasher.hash(password)
 
 
 async def _send(

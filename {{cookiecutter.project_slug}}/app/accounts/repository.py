@@ -46,6 +46,11 @@ class SessionRow(NamedTuple):
     user_agent: str | None
 
 
+class TokenOwner(NamedTuple):
+    email: str
+    password_hash: str
+
+
 class SpentToken(NamedTuple):
     session_id: UUID
     user_id: UUID
@@ -87,7 +92,8 @@ _SESSIONS = (
     .order_by(Session.last_used_at.desc())
     .limit(bindparam("row_count"))
 )
-_EMAIL_TOKEN = select(EmailToken.user_id).where(
+_EMAIL_TOKEN_OWNER = select(User.email, User.password_hash).where(
+    User.id == EmailToken.user_id,
     EmailToken.token_hash == bindparam("token_hash"),
     EmailToken.purpose == bindparam("purpose"),
     EmailToken.expires_at > func.now(),
@@ -237,9 +243,12 @@ async def delete_session_of_token(session: AsyncSession, token_hash: bytes) -> N
     await session.execute(delete(Session).where(Session.id == owner.scalar_subquery()))
 
 
-async def has_email_token(database: Database, token_hash: bytes, purpose: str) -> bool:
-    row = await database.read_one(_EMAIL_TOKEN, {"token_hash": token_hash, "purpose": purpose})
-    return row is not None
+async def get_email_token_owner(
+    database: Database, token_hash: bytes, purpose: str
+) -> TokenOwner | None:
+    parameters = {"token_hash": token_hash, "purpose": purpose}
+    row = await database.read_one(_EMAIL_TOKEN_OWNER, parameters)
+    return TokenOwner(*row) if row else None
 
 
 async def add_email_token(

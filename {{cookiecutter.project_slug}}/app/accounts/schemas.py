@@ -2,29 +2,54 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, EmailStr, Field, Secret, SecretStr, model_validator
+from pydantic import (
+    AfterValidator,
+    EmailStr,
+    Field,
+    Secret,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+)
 
 from app.accounts.passwords import common_passwords
 from app.accounts.roles import Role
 from app.schemas import RequestBody, ResponseBody, StorableText
 
 
-def _refuse_common(password: SecretStr) -> SecretStr:
-    if password.get_secret_value().strip().lower() in common_passwords():
+def _refuse_common(password: str) -> str:
+    if password.strip().lower() in common_passwords():
         raise ValueError("this password is one of those that are guessed first")
     return password
 
 
 # RFC 5321 allows 254 characters on the wire.
 Email = Annotated[EmailStr, Field(max_length=254), AfterValidator(str.lower)]
+# As it was typed, spaces included: the form of a login changes nothing either.
+_TypedPassword = Annotated[str, StringConstraints(max_length=128, strip_whitespace=False)]
+_PASSWORD_FIELD = Field(json_schema_extra={"format": "password", "writeOnly": True})
+TypedPassword = Annotated[Secret[_TypedPassword], _PASSWORD_FIELD]
 # NIST SP 800-63B: 8 at least; the ceiling only bounds the work of hashing.
-Password = Annotated[SecretStr, Field(min_length=8, max_length=128), AfterValidator(_refuse_common)]
+_NewPassword = Annotated[_TypedPassword, Field(min_length=8), AfterValidator(_refuse_common)]
+Password = Annotated[Secret[_NewPassword], _PASSWORD_FIELD]
+_email: TypeAdapter[str] = TypeAdapter(Email)
 FullName = Annotated[StorableText, Field(min_length=1, max_length=200)]
 # 256 random bits in base64url are 43 characters.
 OpaqueToken = Secret[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{43}$")]]
+
+
+def read_email(typed: str) -> str:
+    """As signing up stores it: lower case, and a domain in one of its two spellings.
+
+    What is no email comes back as it is, for a login with it is counted like any other.
+    """
+    try:
+        return _email.validate_python(typed.strip())
+    except ValidationError:
+        return typed.strip().lower()
 
 
 class UserCreate(RequestBody):
@@ -32,19 +57,13 @@ class UserCreate(RequestBody):
     password: Password
     full_name: FullName | None = None
 
-    @model_validator(mode="after")
-    def _refuse_email_as_password(self) -> Self:
-        if self.password.get_secret_value().strip().lower() == self.email:
-            raise ValueError("the email is no password")
-        return self
-
 
 class UserUpdate(RequestBody):
     full_name: FullName | None = None
 
 
 class PasswordChange(RequestBody):
-    current_password: Annotated[SecretStr, Field(max_length=128)]
+    current_password: TypedPassword
     new_password: Password
 
 

@@ -8,20 +8,28 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.accounts import repository
 from app.accounts.authentication import Authenticator, LoginOrigin
 from app.accounts.models import User
-from app.accounts.passwords import PasswordHasher
+from app.accounts.passwords import UNCHANGED, PasswordHasher
 from app.accounts.repository import AuthenticatedUser
 from app.accounts.roles import Role
 from app.accounts.schemas import PasswordChange, UserCreate, UserOut, UserUpdate
 from app.accounts.sessions import CHANGED_MEANWHILE
 from app.database import Database
-from app.errors import ConflictError, ForbiddenError, UnauthorizedError, UnavailableError
+from app.errors import (
+    ConflictError,
+    ForbiddenError,
+    InvalidInputError,
+    UnauthorizedError,
+    UnavailableError,
+)
 from app.throttling.service import Attempt
 
 
 async def register_user(
     database: Database, hasher: PasswordHasher, body: UserCreate, *, role: Role = Role.MEMBER
 ) -> UserOut:
-    password_hash = await hasher.hash(body.password.get_secret_value())
+    password = body.password.get_secret_value()
+    hasher.refuse_obvious(password, body.email)
+    password_hash = await hasher.hash(password)
     user = User(
         email=body.email,
         full_name=body.full_name,
@@ -54,10 +62,14 @@ async def change_password(
     # Throttled as well: whoever stole an access token must not find the password out here.
     attempt = Attempt("change-password", current_user.email, origin.address)
     password = body.current_password.get_secret_value()
+    new_password = body.new_password.get_secret_value()
+    authenticator.hasher.refuse_obvious(new_password, current_user.email)
     credentials = await authenticator.check_password(attempt, password)
     if credentials is None:
         raise ForbiddenError("The current password is wrong.")
-    new_hash = await authenticator.hasher.hash(body.new_password.get_secret_value())
+    if new_password == password:
+        raise InvalidInputError(UNCHANGED)
+    new_hash = await authenticator.hasher.hash(new_password)
     async with authenticator.database.transaction() as session:
         if not await repository.replace_password_hash(session, credentials, new_hash):
             raise UnavailableError(CHANGED_MEANWHILE)

@@ -14,6 +14,7 @@ from app.accounts.dependencies import get_login_origin
 from app.accounts.passwords import PasswordHasher
 from app.accounts.repository import AuthenticatedUser
 from app.accounts.roles import ADMIN
+from app.accounts.schemas import read_email
 from app.admin import service
 from app.admin.audit import actor_of
 from app.admin.model_views import database_of
@@ -45,7 +46,7 @@ class AdminAuthentication(AuthenticationBackend):
         hasher = cast("PasswordHasher", request.state.password_hasher)
         authenticator = Authenticator(database, hasher, self._settings)
         form = await request.form()
-        email, password = _text(form, "username").strip().lower(), _text(form, "password")
+        email, password = read_email(_text(form, "username")), _text(form, "password")
         # For the form, when it is shown again.
         request.state.login_email = email
         login = Login(email, password, await get_login_origin(request))

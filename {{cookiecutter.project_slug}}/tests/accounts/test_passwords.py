@@ -11,7 +11,7 @@ from app.accounts.authentication import Authenticator, Login
 from app.accounts.passwords import PasswordHasher
 from app.accounts.schemas import UserCreate
 from app.database import Database
-from app.errors import UnavailableError
+from app.errors import InvalidInputError, UnavailableError
 from app.settings import Settings
 from development import common_passwords
 
@@ -88,9 +88,13 @@ def test_common_password_is_refused(password: str) -> None:
         UserCreate.model_validate({"email": "ada@example.com", "password": password})
 
 
-def test_email_is_refused_as_password() -> None:
-    with pytest.raises(ValueError, match="no password"):
-        UserCreate.model_validate({"email": "ada@example.com", "password": "Ada@Example.com"})
+@pytest.mark.parametrize("password", ["Lovelace@Example.com", "lovelace", "Bar Service "])
+def test_password_is_refused_when_it_is_the_email_or_the_name_of_the_service(
+    settings: Settings, password: str
+) -> None:
+    named = settings.model_copy(update={"service_title": "Bar Service"})
+    with pytest.raises(InvalidInputError):
+        PasswordHasher(named).refuse_obvious(password, "lovelace@example.com")
 
 
 def test_list_of_common_passwords_is_the_maintained_one() -> None:
