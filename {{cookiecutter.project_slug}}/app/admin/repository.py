@@ -1,6 +1,6 @@
 """SQL of the admin app, the conditions of its lists included."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeAlias, TypeVar, cast
 from uuid import UUID
 
@@ -113,7 +113,7 @@ async def get_row(session: AsyncSession, model: type[Row], row_id: UUID) -> Row 
 
 
 async def list_rows(
-    session: AsyncSession, model: type[Row], row_ids: Sequence[UUID], *, lock: bool = False
+    session: AsyncSession, model: type[Row], row_ids: Collection[UUID], *, lock: bool = False
 ) -> Sequence[Row]:
     # Always in the same order: two admins at once must not lock each other out.
     statement = select(model).where(_id(model).in_(row_ids)).order_by(_id(model))

@@ -21,7 +21,7 @@ from app.admin import audit, repository
 from app.admin.audit import Actor
 from app.admin.repository import Row, Rows
 from app.database import Database, Model
-from app.errors import ConflictError, NotFoundError
+from app.errors import ConflictError, ForbiddenError, NotFoundError
 
 
 def new_session(user_id: UUID, origin: LoginOrigin, seconds: int) -> Session:
@@ -95,7 +95,7 @@ async def change_user(
 ) -> User:
     _refuse_own_demotion(actor, [user_id], cast("Role", values["role"]))
     async with _transaction(database) as session:
-        user = await _existing(session, User, user_id)
+        (user,) = await _lock_users(session, actor, [user_id])
         if values["email"] != user.email:
             user.email_verified_at = None
             # Who reads the old mailbox must get nowhere.
@@ -118,6 +118,8 @@ async def delete_rows(
     if table is User:
         _refuse_own(actor, row_ids, "You cannot delete yourself.")
     async with database.transaction() as session:
+        if table is User:
+            await _lock_users(session, actor, row_ids)
         for row in await _selected(session, table, row_ids):
             row_id = audit.id_of(row)
             with_it = await repository.count_dependents(session, table, [row_id])
@@ -140,7 +142,7 @@ async def disable_users(database: Database, actor: Actor, user_ids: Sequence[UUI
     """They are out at once: without their sessions their tokens are worth nothing."""
     _refuse_own(actor, user_ids, "You cannot disable yourself.")
     async with database.transaction() as session:
-        for user in await _selected(session, User, user_ids):
+        for user in await _lock_users(session, actor, user_ids):
             user.disabled_at = user.disabled_at or datetime.now(UTC)
             audit.record_change(session, actor, "disable", user)
             await accounts.delete_sessions_of_user(session, user.id)
@@ -148,14 +150,14 @@ async def disable_users(database: Database, actor: Actor, user_ids: Sequence[UUI
 
 async def enable_users(database: Database, actor: Actor, user_ids: Sequence[UUID]) -> None:
     async with database.transaction() as session:
-        for user in await _selected(session, User, user_ids):
+        for user in await _lock_users(session, actor, user_ids):
             user.disabled_at = None
             audit.record_change(session, actor, "enable", user)
 
 
 async def end_sessions(database: Database, actor: Actor, user_ids: Sequence[UUID]) -> None:
     async with database.transaction() as session:
-        for user in await _selected(session, User, user_ids):
+        for user in await _lock_users(session, actor, user_ids):
             ended = await accounts.delete_sessions_of_user(session, user.id)
             before = {"session_ids": ended}
             session.add(audit.entry(actor, "end sessions", user, before=before))
@@ -164,7 +166,7 @@ async def end_sessions(database: Database, actor: Actor, user_ids: Sequence[UUID
 async def give_role(database: Database, actor: Actor, user_ids: Sequence[UUID], role: Role) -> None:
     _refuse_own_demotion(actor, user_ids, role)
     async with database.transaction() as session:
-        for user in await _selected(session, User, user_ids):
+        for user in await _lock_users(session, actor, user_ids):
             user.role = role
             audit.record_change(session, actor, "change role", user)
 
@@ -175,7 +177,7 @@ def _refuse_own_demotion(actor: Actor, user_ids: Sequence[UUID], role: Role) -> 
 
 
 def _refuse_own(actor: Actor, user_ids: Sequence[UUID], sentence: str) -> None:
-    # So that there is always an admin left who can undo it.
+    # Together with `_lock_users`: there is always an admin left who can undo it.
     if actor.id in user_ids:
         raise ConflictError(sentence)
 
@@ -194,6 +196,26 @@ async def _existing(session: AsyncSession, table: type[Row], row_id: UUID) -> Ro
     if row is None:
         raise NotFoundError("This row does not exist any more.")
     return row
+
+
+async def _lock_users(
+    session: AsyncSession, actor: Actor, user_ids: Sequence[UUID]
+) -> Sequence[User]:
+    """Those users; whoever acts is locked among them, and has to be an admin still.
+
+    Two admins who disable each other at once would both succeed otherwise.
+    """
+    locked = await repository.list_rows(session, User, {actor.id, *user_ids}, lock=True)
+    is_admin = any(
+        user.id == actor.id and user.disabled_at is None and ADMIN in user.role.scopes
+        for user in locked
+    )
+    if not is_admin:
+        raise ForbiddenError("You are not an administrator any more.")
+    users = [user for user in locked if user.id in user_ids]
+    if not users:
+        raise NotFoundError("These rows do not exist any more.")
+    return users
 
 
 async def _selected(

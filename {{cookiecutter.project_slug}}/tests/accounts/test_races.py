@@ -77,18 +77,18 @@ async def test_refresh_waits_for_whoever_ends_its_session(
         # The two steps of a DELETE: the session, then by the foreign key its tokens.
         await session.execute(select(Session.id).with_for_update())
         refresh = asyncio.create_task(post(client, "refresh", token))
-        await _wait_until_blocked(state["database"])
+        await wait_until_blocked(state["database"])
         await session.execute(delete(Session))
     assert (await refresh).status_code == 401
 
 
-async def _wait_until_blocked(database: Database) -> None:
+async def wait_until_blocked(database: Database, count: int = 1) -> None:
     activity = table("pg_stat_activity", column("datname"), column("wait_event_type"))
     blocked = select(activity.c.datname).where(
         activity.c.datname == func.current_database(), activity.c.wait_event_type == "Lock"
     )
     async with asyncio.timeout(10):
-        while not await database.read_all(blocked):
+        while len(await database.read_all(blocked)) < count:
             pass  # each turn waits for PostgreSQL
 
 
