@@ -31,8 +31,7 @@ NAME_CHARACTERS_MAX = 40
 AMBIGUOUS = re.compile(r"(i|s|x|z|ch|sh|o|v)es$")
 NEXT = """
 Next:
-    1. Give it the columns it needs: {models}, schemas.py, repository.py and the migration.
-       app/items/ shows an enum, a price, a date, filters and tags.
+    1. Give it the columns it needs: docs/recipes/feature.md says where.
     2. make migrate
     3. make check test
 """
@@ -58,7 +57,8 @@ class Feature:
             "{things}": self.plural.replace("_", " "),
             "{Things}": self.plural.replace("_", " ").capitalize(),
             "{thing}": self.singular.replace("_", " "),
-            "/things": "/" + self.plural.replace("_", "-"),
+            # With the quote it is a path of the service, not one of a file.
+            '/things"': f'/{self.plural.replace("_", "-")}"',
             "THINGS": self.plural.upper(),
             "THING": self.singular.upper(),
             "Thing": self.class_name,
@@ -83,7 +83,7 @@ def main() -> None:
         subprocess.run(["ruff", *command, "--quiet", *written], cwd=ROOT, check=True)
     for path in written:
         print(f"    {path}")
-    print(NEXT.format(models=f"app/{feature.plural}/models.py"))
+    print(NEXT)
 
 
 def name_feature(plural: str = "", singular: str = "") -> Feature:

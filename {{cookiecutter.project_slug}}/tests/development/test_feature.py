@@ -5,7 +5,7 @@ from importlib import import_module
 
 import pytest
 
-from development.feature import FILES, RefusedError, name_feature
+from development.feature import FILES, Feature, RefusedError, name_feature
 from development.source import add_constants, add_import, append_to, remove_from
 
 OWN = """from app import health
@@ -24,21 +24,27 @@ TEXTS = {FIRST: "The first."}
 @pytest.mark.parametrize(
     ("plural", "singular", "class_name"),
     [
-        ("delivery_slots", "delivery_slot", "DeliverySlot"),
-        ("invoices", "invoice", "Invoice"),
-        ("licenses", "license", "License"),
+        # Words that no service has a feature for.
+        ("zebra_crossings", "zebra_crossing", "ZebraCrossing"),
+        ("quaggas", "quagga", "Quagga"),
+        ("okapises", "okapi", "Okapi"),
     ],
 )
 def test_feature_is_named_in_singular_and_as_a_class(
     plural: str, singular: str, class_name: str
 ) -> None:
-    feature = name_feature(plural, singular if plural == "licenses" else "")
+    feature = name_feature(plural, singular if plural == "okapises" else "")
     assert (feature.singular, feature.class_name) == (singular, class_name)
 
 
-def test_names_are_replaced_where_they_are_whole() -> None:
+def test_file_of_a_feature_is_named_as_its_package() -> None:
+    feature = Feature("delivery_slots", "delivery_slot")
+    assert feature.rename("app/things/models.py") == "app/delivery_slots/models.py"
+
+
+def test_name_is_written_as_its_place_asks() -> None:
     text = 'get_thing(things, Thing, THINGS_READ, "/things") # of {things}, no {thing}'
-    assert name_feature("delivery_slots").rename(text) == (
+    assert Feature("delivery_slots", "delivery_slot").rename(text) == (
         "get_delivery_slot(delivery_slots, DeliverySlot, DELIVERY_SLOTS_READ,"
         ' "/delivery-slots") # of delivery slots, no delivery slot'
     )
