@@ -54,11 +54,14 @@ def set_values(file: str, values: dict[str, str]) -> None:
     Path(file).write_text(text, encoding="utf-8", newline="\n")
 
 
-def set_compose_name(slug: str) -> None:
-    """Two services on one machine must not share containers and volumes."""
-    for path in Path("deploy/compose").glob("compose.yaml"):
-        text = path.read_text(encoding="utf-8").replace("\nname: service\n", f'\nname: "{slug}"\n')
-        path.write_text(text, encoding="utf-8", newline="\n")
+def set_deployment_names(slug: str) -> None:
+    """Two services on one machine or cluster must not share containers, volumes or namespaces."""
+    own = re.compile(r"^( *(?:name|namespace|newName): )(\S+/)?service(-staging)?$", re.M)
+    for pattern in ("compose/compose.yaml", "kubernetes/[ps]*/*.yaml"):
+        name = slug if "compose" in pattern else slug.replace("_", "-")  # a DNS label
+        for path in Path("deploy").glob(pattern):
+            text = own.sub(rf'\1"\2{name}\3"', path.read_text(encoding="utf-8"))
+            path.write_text(text, encoding="utf-8", newline="\n")
 
 
 def is_cruft_scratch(answers: dict[str, str]) -> bool:
@@ -78,7 +81,7 @@ def main() -> None:
     set_values("app/about.toml", {"title": title, "description": description})
     for name in {leftovers.name}.union(*KEPT.values()) - KEPT[answers["deployment"]]:
         remove(Path(name))
-    set_compose_name(slug)
+    set_deployment_names(slug)
     if not is_cruft_scratch(answers):
         subprocess.run([sys.executable, "-B", "development/environment.py"], check=True)
         print(NEXT_STEPS.format(folder=shlex.quote(str(Path.cwd()))))

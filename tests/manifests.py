@@ -50,3 +50,8 @@ def checker(uv: str) -> Tool:
         run(uv, "tool", "run", "--quiet", "--from", package, *command)
 
     return use
+
+
+def first_commands(page: Path) -> str:
+    """Of a guide, as a reader would paste them."""
+    return page.read_text().split("```sh\n")[1].split("```")[0]

@@ -25,7 +25,7 @@ def tool(uv: str) -> Tool:
 
 def read_compose(name: str) -> object:
     """With the default of each variable, or some path where there is none."""
-    text = (DEPLOY / "compose" / name).read_text()
+    text = (DEPLOY / "compose" / name).read_text().replace("${COMPOSE_PROJECT_NAME}", "shop")
     variable = r"\$\{\w+(?::-([^}]*)|:\?[^}]*)?\}"
     return yaml.safe_load(
         re.sub(variable, lambda match: "./given" if match[1] is None else match[1], text)
@@ -78,18 +78,21 @@ def test_docker_compose_reads_the_files(
 
 
 def test_docker_compose_puts_pgbouncer_between_but_not_for_migrations(
-    docker_compose: Callable[..., object],
+    docker_compose: Callable[..., object], tmp_path: Path
 ) -> None:
-    options = ["--env-file", "pgbouncer.env", "--file", "compose.yaml"]
+    lines = (DEPLOY / "compose/.env.example").read_text().partition("# PgBouncer")[2].splitlines()
+    (tmp_path / "env").write_text("\n".join(line.removeprefix("# ") for line in lines[1:4]))
+    options = ["--env-file", str(tmp_path / "env"), "--file", "compose.yaml"]
     config = docker_compose(*options, profile="pgbouncer")
     assert "pgbouncer" in mapping(config, "services")
-    for name, switch, address in (
-        ("service", "true", "database_url_pgbouncer"),
-        ("migrate", "false", "database_url_postgres"),
+    assert look(config, "services.service.environment.DATABASE_PGBOUNCER") == "true"
+    for name, secret, address in (
+        ("service", 0, "database_url_pgbouncer"),
+        ("migrate", 1, "database_owner_url"),
     ):
-        assert look(config, f"services.{name}.environment.DATABASE_PGBOUNCER") == switch
-        secret = look(config, f"services.{name}.secrets.0.source")
-        assert str(look(config, f"secrets.{secret}.file")).endswith(address)
+        source = look(config, f"services.{name}.secrets.{secret}.source")
+        assert str(look(config, f"secrets.{source}.file")).endswith(address)
+    assert "@postgres:5432/" in (DEPLOY / "compose/credentials.py").read_text()
 
 
 def test_only_nginx_publishes_a_port() -> None:
@@ -112,7 +115,7 @@ def test_container_that_stays_has_limits_and_is_watched(name: str) -> None:
     assert look(service, "deploy.resources.limits.memory")
     assert look(service, "deploy.resources.limits.cpus")
     assert look(service, "stop_grace_period")
-    assert look(service, "healthcheck.test") or name == "service"  # it has the image's
+    assert look(service, "healthcheck.test")
 
 
 def test_container_stops_later_than_gunicorn() -> None:

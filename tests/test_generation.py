@@ -19,8 +19,9 @@ LICENSES = {"MIT": "MIT License", "Apache-2.0": "Apache License", "Proprietary":
 RENDERED = {".env.example", "LICENSE", "README.md", "deploy/nginx/site/server_name.conf"}
 # The hook writes the service's own name there.
 NAMED = {"app/about.toml", "pyproject.toml", "uv.lock", "deploy/compose/compose.yaml"}
-# Rendered as well, but only for Kubernetes.
+# Rendered as well, each for one deployment.
 KUBERNETES_NAMES = "deploy/kubernetes/base/names.env"
+COMPOSE_SETTINGS = "deploy/compose/.env.example"
 # What only some deployments have, besides the folder of each.
 IMAGE = {"Dockerfile", ".dockerignore", ".github/workflows/release.yml"}
 WINDOWS_RESERVED = re.compile(r"(con|prn|aux|nul|(com|lpt)\d)(\..*)?", re.IGNORECASE)
@@ -62,7 +63,7 @@ def test_bake_differs_from_template_only_in_closed_list(
     before, after = template / SERVICE, default_bake
     shared = files_below(after) & service_files
     different = {n for n in shared if (before / n).read_bytes() != (after / n).read_bytes()}
-    assert different == RENDERED | NAMED
+    assert different == RENDERED | NAMED | {COMPOSE_SETTINGS}
 
 
 def test_every_file_but_the_closed_list_is_copied_without_rendering(
@@ -74,7 +75,7 @@ def test_every_file_but_the_closed_list_is_copied_without_rendering(
         for name in service_files
         if not any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
     }
-    expected = RENDERED | {KUBERNETES_NAMES}
+    expected = RENDERED | {KUBERNETES_NAMES, COMPOSE_SETTINGS}
     assert rendered == expected, "add the new kind of file to _copy_without_render"
 
 

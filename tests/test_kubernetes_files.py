@@ -83,7 +83,8 @@ def test_pods_are_restricted_and_stop_on_the_ladder(
         assert look(container, "securityContext.readOnlyRootFilesystem") is True
         assert look(container, "securityContext.allowPrivilegeEscalation") is False
         assert look(container, "securityContext.capabilities.drop") == ["ALL"]
-    service, nginx = (number(item, "lifecycle.preStop.exec.command.1") for item in containers)
+    service = number(containers[0], "lifecycle.preStop.exec.command.1")
+    nginx = number(containers[1], "lifecycle.preStop.exec.command.2")
     assert nginx < service
     assert service + GRACEFUL_SECONDS < number(pod, "terminationGracePeriodSeconds")
 

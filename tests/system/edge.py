@@ -67,6 +67,8 @@ def lay_out(deployment: str, folder: Path, changes: dict[str, str] | None = None
         "/etc/nginx-": f"{folder}/etc/nginx-",
         "_path /tmp": f"_path {writable}",
         "pid /tmp": f"pid {writable}",
+        "/run/NAME-nginx": str(writable),
+        "/var/cache/NAME-nginx": str(writable),
         "pid /run": f"pid {writable}",
         "/var/log/nginx": str(writable),
         "user www-data;\n": "",

@@ -47,11 +47,12 @@ class Target:
     token: str
     get_path: str = "/api/v1/users/me"
     post_path: str = "/api/v1/items"
+    host: str = "localhost"
 
     def request(self, number: int) -> bytes:
         body = json.dumps({"title": f"item {number}"}) if is_post(number) else ""
         path = self.post_path if body else self.get_path
-        lines = [f"{'POST' if body else 'GET'} {path} HTTP/1.1", "Host: localhost"]
+        lines = [f"{'POST' if body else 'GET'} {path} HTTP/1.1", f"Host: {self.host}"]
         lines += [f"Authorization: Bearer {self.token}", f"Content-Length: {len(body)}"]
         return "\r\n".join([*lines, "Content-Type: application/json", "", body]).encode()
 
@@ -158,11 +159,12 @@ async def _run_client(client: Client, share: list[tuple[int, float]], outcome: O
     client.close()
 
 
-def sign_up(url: str) -> str:
+def sign_up(url: str, host: str = "localhost") -> str:
     """An access token of a new user."""
+    headers = {"Host": host}
     email = f"{uuid4().hex}@example.com"
     credentials = {"email": email, "password": PASSWORD}
-    httpx2.post(f"{url}/api/v1/users", json=credentials).raise_for_status()
+    httpx2.post(f"{url}/api/v1/users", json=credentials, headers=headers).raise_for_status()
     form = {"username": email, "password": PASSWORD}
-    answer = httpx2.post(f"{url}/api/v1/auth/token", data=form).raise_for_status()
+    answer = httpx2.post(f"{url}/api/v1/auth/token", data=form, headers=headers).raise_for_status()
     return str(answer.json()["access_token"])

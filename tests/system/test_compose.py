@@ -68,6 +68,7 @@ def server(
                 "PGDATABASE": address.path.strip("/"),
                 "BACKUP_FOLDER": str(folder / "backups"),
                 "BACKUPS_KEPT": "2",
+                "GRANTS": str(project / "deploy/database/grants.sql"),
             },
         )
 
@@ -76,7 +77,7 @@ def test_restore_brings_back_what_was_lost(server: Server) -> None:
     server.query(f"{FILL} FROM generate_series(1, 1000) n")
     before = server.query(CHECKSUM), server.query(SCHEMA)
     assert server.script("backup.sh").returncode == 0
-    server.query("DROP TABLE item; TRUNCATE app_user CASCADE")
+    server.query("DROP TABLE item CASCADE; TRUNCATE app_user CASCADE")
 
     refused = server.script("restore.sh")
     assert refused.returncode == 1

@@ -101,7 +101,7 @@ BROKEN = {
         "deploy/nginx/http/client.conf": ("body_size 1m", "body_size 2m"),
     },
     "systemd": {
-        "deploy/systemd/app.service": ("StopSec=40s", "StopSec=20s"),
+        "deploy/systemd/app@.service": ("StopSec=40s", "StopSec=20s"),
         "deploy/systemd/app.env": ("LOG_LEVEL=info", "REQUEST_DEADLINE_SECONDS=28"),
         "deploy/nginx/nginx.conf": ("shutdown_timeout 35s", "shutdown_timeout 25s"),
     },

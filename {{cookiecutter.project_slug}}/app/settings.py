@@ -84,7 +84,11 @@ class Settings(LogSettings):
     jwt_keys: Json[KeyRing] | None = None
 
     # Database
+    # With ?sslmode=verify-full where the way there is not private; docs/security.md has it.
     database_url: DatabaseUrl
+    # The role that owns the tables, for `manage migrate` alone; the one above then needs no right
+    # to change them (deploy/database). None: DATABASE_URL. Never through PgBouncer.
+    database_owner_url: DatabaseUrl | None = None
     # A PgBouncer in transaction mode stands before it: statements are prepared anew for each use,
     # and the timeouts below must be set there, on its connections. Migrations go around it.
     database_pgbouncer: bool = False

@@ -9,7 +9,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from app import main  # noqa: F401 (it imports every domain, and with it every table)
-from app.database import Model, database_url
+from app.database import Address, Model
 from app.settings import Settings
 
 log = logging.getLogger("alembic.runtime.migration")
@@ -46,14 +46,16 @@ def run_migrations(connection: Connection) -> None:
 
 async def migrate(settings: Settings) -> None:
     # No statement timeout here: building an index may take an hour.
+    address = Address.of(settings.database_owner_url or settings.database_url)
     engine = create_async_engine(
-        database_url(settings),
+        address.url,
         poolclass=pool.NullPool,
         connect_args={
+            **address.tls,
             "server_settings": {
                 "application_name": "migrate",
                 "lock_timeout": str(TABLE_LOCK_MILLISECONDS),
-            }
+            },
         },
     )
     async with engine.connect() as guard, engine.connect() as connection:

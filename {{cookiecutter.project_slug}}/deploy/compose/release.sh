@@ -1,16 +1,17 @@
 #!/usr/bin/env bash
 # A new version without a gap: its container serves before the old one leaves, and when it does not
-# come up, the old one stays. `deploy/compose/release.sh`, with the variables of compose.yaml.
+# come up, the old one stays. `deploy/compose/release.sh`, from any folder.
+# An earlier one: `TAG=1.4.2 deploy/compose/release.sh --no-build`, an image that was kept.
 set -euo pipefail
-cd "$(dirname "$0")"
-export COMPOSE_FILE=${COMPOSE_FILE:-compose.yaml}
+# As for `docker compose` itself, a COMPOSE_FILE of the shell counts from where one stands.
+[ -n "${COMPOSE_FILE:-}" ] || cd "$(dirname "$0")"
 
 # nginx asks Docker's name server every 2 s (nginx-site/http.conf).
 nginx_knows_within_seconds=5
 # stop_grace_period in compose.yaml.
 stop_seconds=40
 
-docker compose build service
+[ "${1:-}" = --no-build ] || docker compose build service
 docker compose up --detach --wait postgres
 docker compose run --rm migrate
 

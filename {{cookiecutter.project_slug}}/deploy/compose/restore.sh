@@ -4,6 +4,7 @@
 set -eu
 
 folder=${BACKUP_FOLDER:-/var/lib/postgresql}
+grants=${GRANTS:-/database/grants.sql}
 [ -z "${PASSWORD_FILE:-}" ] || PGPASSWORD=$(cat "$PASSWORD_FILE")
 export PGPASSWORD
 
@@ -27,11 +28,14 @@ fi
 
 sql() {
     echo 'BEGIN; SET client_min_messages = warning;'
-    echo 'DROP SCHEMA public CASCADE; CREATE SCHEMA public; GRANT USAGE ON SCHEMA public TO PUBLIC;'
+    echo 'DROP SCHEMA public CASCADE; CREATE SCHEMA public;'
     # COMMIT only when the dump was read to its end.
-    pg_restore --no-owner --no-privileges --file=- "$dump" && echo "COMMIT; SELECT 'committed';"
+    pg_restore --no-owner --no-privileges --file=- "$dump" &&
+        # The dump leaves no name to search in.
+        echo 'SET search_path = public;' && cat "$grants" && echo "COMMIT; SELECT 'committed';"
 }
-done=$(sql | psql --no-psqlrc --quiet --tuples-only --no-align --set=ON_ERROR_STOP=1 | tail -n 1)
+done=$(sql | psql --no-psqlrc --quiet --tuples-only --no-align --set=ON_ERROR_STOP=1 \
+    --set=service="$PGDATABASE" | tail -n 1)
 [ "$done" = committed ] || {
     echo "Nothing was changed: $dump cannot be restored." >&2
     exit 1

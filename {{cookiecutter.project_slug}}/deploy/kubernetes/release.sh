@@ -9,7 +9,12 @@ overlay=${1:-}
     echo "Say where to: $0 staging or $0 production." >&2
     exit 2
 }
-namespace=$(sed -n 's/^namespace: //p' "$overlay/kustomization.yaml")
+namespace=$(sed -n 's/^namespace: "\{0,1\}\([^"]*\)"\{0,1\}$/\1/p' "$overlay/kustomization.yaml")
+# Rendered, so that an overlay may have replaced the file.
+if kubectl kustomize "$overlay" | grep -q 192.0.2.0/24; then
+    echo "Name the network of your ingress controller in base/nginx-site/balancer.conf first." >&2
+    exit 2
+fi
 web=app.kubernetes.io/component=web
 
 # A finished Job cannot be changed, only replaced.

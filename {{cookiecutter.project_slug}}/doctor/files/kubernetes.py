@@ -1,5 +1,6 @@
 """deploy/kubernetes/base as a Deployment; patches of the overlays are not applied."""
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -92,6 +93,6 @@ def _timeouts(pod: Node, container: Node, is_nginx: bool) -> Iterator[tuple[str,
 
 def _pre_stop_seconds(container: Node) -> float:
     hook = container["lifecycle.preStop"]
-    command = hook["exec.command"].texts
-    text = command[-1] if "sleep" in command[:1] else hook["sleep.seconds"].text
-    return parse_seconds(text) or 0.0
+    command = " ".join(hook["exec.command"].texts)
+    slept = re.search(r"\bsleep (\w+)", command)
+    return parse_seconds(slept[1] if slept else hook["sleep.seconds"].text) or 0.0

@@ -7,7 +7,7 @@ from doctor.files.deployment import Deployment, read_environment_file
 from doctor.finding import Entry, Finding, parse_bytes, parse_seconds
 from doctor.timeouts import Value
 
-UNIT = Path("deploy/systemd/app.service")
+UNIT = Path("deploy/systemd/app@.service")
 _SOCKET = Path("deploy/systemd/app.socket")
 _ENVIRONMENT = Path("deploy/systemd/app.env")
 # DefaultTimeoutStopSec. https://www.freedesktop.org/software/systemd/man/systemd.service.html

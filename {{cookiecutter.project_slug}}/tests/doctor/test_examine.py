@@ -110,7 +110,7 @@ def test_shipped_configuration_has_no_errors(service: Path) -> None:
             {LAST_REQUEST},
         ),
         (
-            "deploy/systemd/app.service",
+            "deploy/systemd/app@.service",
             "^TimeoutStopSec=40s",
             "TimeoutStopSec=30s",
             {"SERVER_GRACEFUL_TIMEOUT_SECONDS"},

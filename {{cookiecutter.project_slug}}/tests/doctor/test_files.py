@@ -12,7 +12,7 @@ COMPOSE = "deploy/compose/compose.yaml"
 DEPLOYMENT = "deploy/kubernetes/base/deployment.yaml"
 KUBERNETES = "deploy/kubernetes/base/settings.env"
 PGBOUNCER = "deploy/compose/pgbouncer.ini"
-UNIT = "deploy/systemd/app.service"
+UNIT = "deploy/systemd/app@.service"
 LINE_BEFORE = r"\g<0>\n\1"
 
 
@@ -50,17 +50,17 @@ LINE_BEFORE = r"\g<0>\n\1"
         (COMPOSE, r'^  tmpfs: \["/tmp:.*64m"\]', "  x: 1", "writable paths"),
         (
             COMPOSE,
-            "^( +)LOG_LEVEL: .*",
+            "^( +)SERVICE_NAME: .*",
             LINE_BEFORE + "SECRET_KEY: Zk3vQ1xT8mLw0PbYc5RfJ7sHdN2aGu9E",
             "secrets",
         ),
         (COMPOSE, "^( +)ENVIRONMENT: production", r"\1ENVIRONMENT: development", "production"),
-        (COMPOSE, r"&edge \$.*", "&edge '*'", "trusted proxies"),
+        (COMPOSE, r"&nginx \$.*", "&nginx '*'", "trusted proxies"),
         (COMPOSE, r"\{WEB_CONCURRENCY:-2\}", "{WEB_CONCURRENCY:-}", "capacity"),
         (COMPOSE, r"\{WEB_CONCURRENCY:-2\}", "{WEB_CONCURRENCY:-5}", "capacity"),
         (
             COMPOSE,
-            "^( +)LOG_LEVEL: .*",
+            "^( +)SERVICE_NAME: .*",
             LINE_BEFORE + "DATABASE_POOL_SIZE: 30",
             "connection budget",
         ),
