@@ -22,7 +22,20 @@ DOCS = SERVICE_FOLDER / "docs"
 LANGUAGES = {"sh", "console", "python", "sql", "json", "ini", "nginx", "yaml", "html", "text"}
 # Programs of the machine; what they are told is theirs.
 PROGRAMS = {
-    *("cd", "cp", "curl", "docker", "export", "git", "install", "journalctl", "kill", "kubectl", "nginx", "apt-get"),
+    *(
+        "cd",
+        "cp",
+        "curl",
+        "docker",
+        "export",
+        "git",
+        "install",
+        "journalctl",
+        "kill",
+        "kubectl",
+        "nginx",
+        "apt-get",
+    ),
     *("cookiecutter", "cruft", "pip", "psql", "source", "uv"),
 }
 # Folders of machines and containers, and pages that are no route of the OpenAPI document.
