@@ -18,10 +18,12 @@ SERVICE_PASSWORD=$(from_file "${SERVICE_PASSWORD_FILE:-}" "${SERVICE_PASSWORD:-$
 DATABASE=${DATABASE:-service}
 export OWNER_PASSWORD SERVICE_PASSWORD DATABASE
 
-# On the database's own machine: PSQL="runuser --user postgres -- psql".
+# On the database's own machine root needs no password.
+as=
+[ -n "${PGHOST:-}" ] || [ "$(id -u)" -ne 0 ] || as='runuser --user postgres --'
 # shellcheck disable=SC2086
 cat "$folder/roles.sql" "$folder/grants.sql" |
-    ${PSQL:-psql} --no-psqlrc --quiet --set=ON_ERROR_STOP=1 --dbname="${PGDATABASE:-postgres}" >/dev/null
+    $as psql --no-psqlrc --quiet --set=ON_ERROR_STOP=1 --dbname="${PGDATABASE:-postgres}" >/dev/null
 [ -n "${SERVICE_PASSWORD_FILE:-}" ] || {
     place=${PGHOST:-localhost}:${PGPORT:-5432}/$DATABASE
     echo "DATABASE_URL=postgresql://$DATABASE:$SERVICE_PASSWORD@$place"
