@@ -15,7 +15,7 @@ from cookiecutter.exceptions import FailedHookException
 
 from tests.conftest import REPOSITORY, SERVICE, Bake, copy_template
 
-LINES_MAX = {"pre_gen_project.py": 125, "post_gen_project.py": 90}
+LINES_MAX = {"pre_gen_project.py": 125, "post_gen_project.py": 95}
 LEFTOVERS = [
     ".env",
     ".local/database.env",

@@ -138,6 +138,8 @@ def running_engine(require: Require, folder: Path) -> Iterator[Engine]:
         engine("sh", "-c", "docker ps --all --quiet | xargs --no-run-if-empty docker rm --force")
         engine("docker", "network", "prune", "--force")
         engine.stop()
+        # Gigabytes, which pytest would keep for three runs.
+        shutil.rmtree(folder / "data", ignore_errors=True)
 
 
 def _install_compose(folder: Path) -> None:

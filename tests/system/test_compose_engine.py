@@ -1,16 +1,12 @@
-"""deploy/compose on a real engine, by the commands of its README: up, released, lost, restored."""
+"""deploy/compose on a real engine, by the commands of its README."""
 
 import asyncio
 import os
-import re
-import shutil
-import ssl
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import httpx2
@@ -52,12 +48,6 @@ async def main():
             pass
 asyncio.run(main())
 """
-RIGHTS = """
-SELECT string_agg(privilege_type, ' ' ORDER BY privilege_type)
-FROM information_schema.role_table_grants WHERE grantee = 'service' AND table_name = '{table}'
-"""
-# The disk of the logs alone; that of the database has room.
-LOG_DISK_BYTES = 24 * 2**20
 
 
 @dataclass(frozen=True)
@@ -120,27 +110,9 @@ def engine(require: Require, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     if os.geteuid() != 0:
         pytest.skip("only root can run a container engine")
     folder = tmp_path_factory.mktemp("engine")
-    with log_disk(folder / "data"), running_engine(require, folder) as engine:
+    with running_engine(require, folder) as engine:
         make_images(engine, require)
         yield engine
-
-
-@contextmanager
-def log_disk(data: Path) -> Iterator[None]:
-    """A small disk for what the engine keeps of each container, its log first of all."""
-    logs = data / "containers"
-    logs.mkdir(parents=True)
-    # Shared, or the engine mounts its folder once more, without the disk below.
-    subprocess.run(["mount", "--bind", data, data], check=True)
-    subprocess.run(["mount", "--make-shared", data], check=True)
-    size = f"size={LOG_DISK_BYTES}"
-    subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", logs], check=True)
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", logs], check=True)
-        subprocess.run(["umount", data], check=True)
-        shutil.rmtree(data, ignore_errors=True)
 
 
 def bake(bake_once: Bake, slug: str) -> Path:
@@ -157,6 +129,8 @@ def shop(engine: Engine, bake_once: Bake) -> Compose:
     project = shop.folder.parents[1]
     said = engine("bash", "-euc", commands, cwd=project, **shop.settings)
     assert said.endswith('{"status":"ok"}'), said
+    # The version before, for those that go back to it.
+    engine("docker", "tag", "shop:latest", "shop:before")
     return shop
 
 
@@ -172,10 +146,6 @@ def under_load(target: Target, action: Callable[[], object]) -> Outcome:
             return await group.create_task(run_load_until(target, LOAD, task.done, WITHIN_SECONDS))
 
     return asyncio.run(run())
-
-
-def items(shop: Compose) -> int:
-    return int(shop.sql("SELECT count(*) FROM item"))
 
 
 def test_public_door_knows_its_name_and_hides_the_admin(shop: Compose) -> None:
@@ -218,26 +188,6 @@ def test_role_that_runs_the_service_changes_no_table_and_no_audit_log(shop: Comp
     assert shop("exec", "--no-TTY", "service", "python", "-c", code) == "done SELECT 1 FROM item"
 
 
-def test_release_and_rollback_lose_nothing_under_load(
-    shop: Compose, target: Target, record_property: Callable[[str, object], None]
-) -> None:
-    shop.engine("docker", "tag", "shop:latest", "shop:before")
-    for name, options, settings in (
-        ("release", (), {}),
-        ("rollback", ("--no-build",), {"TAG": "before"}),
-    ):
-        old, count = shop.container("service"), items(shop)
-        outcome = under_load(target, partial(released, shop, *options, **settings))
-        record_property(f"compose engine: {name}", outcome)
-        assert outcome.failures == {}
-        assert items(shop) - count == len(outcome.created)
-        assert shop.container("service") not in ("", old)
-    image = shop.engine(
-        "docker", "inspect", "--format", "{{.Config.Image}}", shop.container("service")
-    )
-    assert image == "shop:before"
-
-
 def released(shop: Compose, *options: str, **settings: str) -> None:
     done = shop.release(*options, **settings)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -263,25 +213,6 @@ def test_broken_release_leaves_the_old_one(shop: Compose, target: Target) -> Non
     assert shop.container("service") == old
 
 
-def test_restore_brings_back_what_was_lost(shop: Compose) -> None:
-    before = items(shop)
-    assert before > 0
-    assert shop("run", "--rm", "--no-TTY", "backup").endswith(".dump")
-    shop.sql("DROP TABLE item CASCADE; TRUNCATE app_user CASCADE")
-    shop("stop", "service")
-    shop("run", "--rm", "--no-TTY", "restore", "--replace")
-    shop("start", "service")
-    shop.wait_until_ready()
-    assert items(shop) == before
-    # With the rights of before, no more and no less.
-    assert rights_on(shop, "audit_entry") == "INSERT SELECT"
-    assert rights_on(shop, "item") == "DELETE INSERT SELECT UPDATE"
-
-
-def rights_on(shop: Compose, table: str) -> str:
-    return shop.sql(RIGHTS.format(table=table))
-
-
 def test_killed_container_comes_back(shop: Compose, target: Target) -> None:
     for service in ("service", "nginx", "postgres"):
         kill(process_of(shop.engine, shop.container(service)))
@@ -305,83 +236,3 @@ def test_container_lives_on_when_its_memory_limit_is_met(shop: Compose) -> None:
     assert shop.get("/readyz") == 200
     after = shop.engine("docker", "inspect", "--format", started, shop.container("service"))
     assert after == before
-
-
-def test_full_disk_for_logs_costs_no_answer(shop: Compose, target: Target) -> None:
-    ballast = shop.engine.folder / "data/containers/ballast"
-    ballast.write_bytes(b"")
-    # Never more than the disk has, should it not be the small one.
-    filled = subprocess.run(
-        ["dd", "if=/dev/zero", f"of={ballast}", "bs=4096", f"count={LOG_DISK_BYTES // 4096}"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert "No space left" in filled.stderr
-    try:
-        outcome = under_load(target, lambda: time.sleep(5))
-    finally:
-        ballast.unlink()
-    assert outcome.failures == {}
-    assert outcome.created
-
-
-def test_pgbouncer_stands_between_when_it_is_switched_on(shop: Compose, target: Target) -> None:
-    lines = ("COMPOSE_PROFILES=pgbouncer", "DATABASE_PGBOUNCER=true", "DATABASE_VIA=pgbouncer")
-    shop.set(*lines)
-    shop("up", "--detach", "--wait", "--build")
-    assert under_load(target, lambda: None).failures == {}
-    clients = "SELECT count(DISTINCT client_addr) FROM pg_stat_activity WHERE usename = 'service'"
-    assert shop.sql(clients) == "1"
-    assert shop("exec", "--no-TTY", "service", "manage", "doctor").endswith("warnings.")
-
-
-def test_tls_is_one_line_and_a_folder(shop: Compose, tmp_path: Path) -> None:
-    tmp_path.chmod(0o755)
-    make_certificate(tmp_path)
-    shop.set("COMPOSE_FILE=compose.yaml:compose.tls.yaml", f"TLS_DIR={tmp_path}")
-    shop("up", "--detach", "--wait")
-    context = ssl.create_default_context(cafile=str(tmp_path / "fullchain.pem"))
-    url = f"https://127.0.0.1:{shop.settings['HTTPS_PORT']}/readyz"
-    with httpx2.Client(verify=context) as client:
-        answer = client.get(url, headers={"Host": DOMAIN}, extensions={"sni_hostname": DOMAIN})
-        assert answer.status_code == 200
-        assert answer.headers["strict-transport-security"]
-        shop("exec", "--no-TTY", "nginx", "nginx", "-s", "reload")
-    assert shop.get("/readyz") == 308
-    assert shop.get_locally("/readyz") == 200
-
-
-def make_certificate(folder: Path) -> None:
-    names = ["-subj", f"/CN={DOMAIN}", "-addext", f"subjectAltName=DNS:{DOMAIN}"]
-    files: list[str | Path] = ["-keyout", folder / "privkey.pem", "-out", folder / "fullchain.pem"]
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1"]
-    subprocess.run([*command, *names, *files], check=True, capture_output=True)
-    (folder / "privkey.pem").chmod(0o444)
-
-
-def test_two_services_run_side_by_side(shop: Compose, bake_once: Bake) -> None:
-    ports = {"HTTP_PORT": str(free_port()), "LOCAL_PORT": str(free_port())}
-    # The image of the first, to spare the time of building a second.
-    settings = ports | {"IMAGE": "shop", "TAG": "before"}
-    other = Compose(shop.engine, bake(bake_once, "store"), settings)
-    other.engine("python3", "credentials.py", cwd=other.folder)
-    other("up", "--detach", "--wait")
-    try:
-        assert other.get("/readyz") == 200
-        assert shop.get_locally("/readyz") == 200
-        names = [
-            re.findall(r"^EDGE_NETWORK=.*", (one.folder / ".env").read_text(), re.M)
-            for one in (shop, other)
-        ]
-        assert names[0] != names[1]
-    finally:
-        other("down", "--volumes")
-
-
-def test_everything_comes_back_when_the_engine_was_restarted(shop: Compose) -> None:
-    count = items(shop)
-    shop.engine.stop()
-    shop.engine.start()
-    shop.wait_until_ready()
-    assert items(shop) == count
