@@ -26,7 +26,7 @@ from tests.browser.service import (
 )
 from tests.servers import answers, running
 
-PAGES = ("", "user/list", "user/create", "item/list", "session/list", "audit-entry/list", "nothing")
+PAGES = ("", "user/list", "user/create", "item/list", "session/list", "audit-entry/list")
 # The part of a proxy of somebody else's that matters here.
 OUTER = """
 pid outer.pid;

@@ -209,7 +209,7 @@ def test_user_is_created(admin: Page) -> None:
     admin.get_by_role("link", name="New user").click()
     admin.get_by_label("Email").fill(email)
     admin.get_by_role("button", name="Save").click()
-    expect(admin.get_by_role("cell", name=email)).to_be_visible()
+    expect(admin.get_by_role("link", name=email, exact=True)).to_be_visible()
 
 
 def assert_good_for_everybody(page: Page, name: str) -> None:
