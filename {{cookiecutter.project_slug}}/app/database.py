@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Annotated, ClassVar, Protocol, Self, TypeVarTuple, cast
+from typing import Annotated, ClassVar, Self, TypeVarTuple, cast
 
 import asyncpg
 from fastapi import Depends
@@ -161,14 +161,10 @@ def server_settings(settings: Settings) -> dict[str, str]:
     }
 
 
-class _DriverConnection(Protocol):
-    def is_closed(self) -> bool: ...
-
-
 def _refuse_closed(connection: DBAPIConnection, _record: object, _proxy: object) -> None:
     # The driver knows without asking when the server has closed the socket;
     # the pool then replaces the connection before anybody notices.
-    driver = cast("_DriverConnection", connection.driver_connection)
+    driver = cast("asyncpg.Connection[asyncpg.Record]", connection.driver_connection)
     if driver.is_closed():
         raise DisconnectionError
 

@@ -1,26 +1,16 @@
 """The keys of access tokens as they stand in JWT_KEYS: the first signs, all of them verify."""
 
-import json
-import secrets
-from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey
-from cryptography.hazmat.primitives.asymmetric.ec import generate_private_key as generate_ec_key
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
-from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key as generate_rsa_key
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_pem_private_key,
-)
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 # RFC 7518, 3.2: as long as the hash.
 HMAC_KEY_BYTES_MIN = 32
 # A random key of 32 characters has about 20 different ones; "changeme" repeated has 7.
-DISTINCT_CHARACTERS_MIN = 12
+_DISTINCT_CHARACTERS_MIN = 12
 # RFC 7518, 3.3.
 RSA_KEY_BITS_MIN = 2048
 
@@ -54,9 +44,7 @@ _WANTED = {
 }
 
 
-def refuse_unusable_ring(ring: tuple[SigningKey, ...]) -> tuple[SigningKey, ...]:
-    if not ring:
-        raise ValueError("there is no key in the list")
+def refuse_twins(ring: tuple[SigningKey, ...]) -> tuple[SigningKey, ...]:
     if len({key.kid for key in ring}) < len(ring):
         raise ValueError("two keys have the same kid")
     return ring
@@ -64,35 +52,9 @@ def refuse_unusable_ring(ring: tuple[SigningKey, ...]) -> tuple[SigningKey, ...]
 
 def is_weak(secret: str) -> bool:
     placeholders = ("change", "secret", "example", "password", "development")
-    return len(set(secret)) < DISTINCT_CHARACTERS_MIN or any(
+    return len(set(secret)) < _DISTINCT_CHARACTERS_MIN or any(
         word in secret.lower() for word in placeholders
     )
-
-
-def generate_key(algorithm: Algorithm) -> SigningKey:
-    private_key: EllipticCurvePrivateKey | RSAPrivateKey
-    match algorithm:
-        case "HS256":
-            text = secrets.token_urlsafe(48)
-        case "ES256":
-            private_key = generate_ec_key(SECP256R1())
-            text = _pem(private_key)
-        case "RS256":
-            private_key = generate_rsa_key(public_exponent=65537, key_size=RSA_KEY_BITS_MIN)
-            text = _pem(private_key)
-    return SigningKey(kid=secrets.token_hex(4), alg=algorithm, key=SecretStr(text))
-
-
-def dump_keys(ring: Sequence[SigningKey]) -> str:
-    """One line, as JWT_KEYS takes it; it holds the secrets."""
-    return json.dumps(
-        [{"kid": key.kid, "alg": key.alg, "key": key.key.get_secret_value()} for key in ring]
-    )
-
-
-def _pem(private_key: EllipticCurvePrivateKey | RSAPrivateKey) -> str:
-    pem = private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    return pem.decode()
 
 
 def _is_hmac_key(text: str) -> bool:

@@ -12,7 +12,6 @@ from app.settings import Settings
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
-
 # Of one worker. Postfix takes 50 from one client; the rest waits within the time of its mail.
 # https://www.postfix.org/postconf.5.html#smtpd_client_connection_count_limit
 _CONNECTIONS_MAX = 10
@@ -30,43 +29,40 @@ class SmtpMailer:
     """A connection for each mail: a service sends few, and none is idle when the server closes."""
 
     def __init__(self, settings: Settings, host: str) -> None:
-        password = settings.smtp_password
-        self._title = settings.service_title
-        self._from = formataddr((settings.mail_from.name, settings.mail_from.email))
-        self._host, self._port = host, settings.smtp_port
-        self._user = settings.smtp_user
-        self._password = password.get_secret_value() if password else None
-        self._security = settings.smtp_security
-        self._timeout_seconds = settings.smtp_timeout_seconds
+        self._settings = settings
+        self._host = host
         self._connections = asyncio.Semaphore(_CONNECTIONS_MAX)
 
     async def send(self, to: str, subject: str, text: str) -> None:
+        timeout_seconds = self._settings.smtp_timeout_seconds
         try:
             message = self._message(to, subject, text)
             # aiosmtplib's own limit is for each of about seven answers of the server.
-            async with asyncio.timeout(self._timeout_seconds), self._connections:
+            async with asyncio.timeout(timeout_seconds), self._connections:
                 await self._hand_over(message)
         except TimeoutError as error:
-            raise MailError(f"not handed over within {self._timeout_seconds:g} s") from error
+            raise MailError(f"not handed over within {timeout_seconds:g} s") from error
         except (aiosmtplib.SMTPException, OSError, ValueError) as error:
             raise MailError(str(error)) from error
 
     async def _hand_over(self, message: EmailMessage) -> None:
+        settings, password = self._settings, self._settings.smtp_password
         await aiosmtplib.send(
             message,
             hostname=self._host,
-            port=self._port,
-            username=self._user,
-            password=self._password,
-            use_tls=self._security == "tls",
+            port=settings.smtp_port,
+            username=settings.smtp_user,
+            password=password.get_secret_value() if password else None,
+            use_tls=settings.smtp_security == "tls",
             # None would go on in plain text when the server offers no TLS.
-            start_tls=self._security == "starttls",
+            start_tls=settings.smtp_security == "starttls",
         )
 
     def _message(self, to: str, subject: str, text: str) -> EmailMessage:
         message = EmailMessage()
-        message["From"], message["To"] = self._from, to
-        message["Subject"] = f"{self._title}: {subject}"
+        sender = self._settings.mail_from
+        message["From"], message["To"] = formataddr((sender.name, sender.email)), to
+        message["Subject"] = f"{self._settings.service_title}: {subject}"
         # Keeps absence notes and the like from answering (RFC 3834).
         message["Auto-Submitted"] = "auto-generated"
         message.set_content(text)

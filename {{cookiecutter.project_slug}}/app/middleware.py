@@ -7,10 +7,9 @@ import asyncio
 import re
 import time
 import uuid
-from typing import cast
 
 import structlog
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -64,13 +63,14 @@ class BodyLimitMiddleware:
     def __init__(self, app: ASGIApp, max_body_bytes: int) -> None:
         self.app = app
         self.max_body_bytes = max_body_bytes
+        self.detail = f"The body may have {max_body_bytes} bytes at most."
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         if _content_length(scope) > self.max_body_bytes:
-            response = problem_response(scope["state"]["request_id"], 413, self._detail)
+            response = problem_response(scope["state"]["request_id"], 413, self.detail)
             await response(scope, receive, send)
             return
         received = 0
@@ -80,25 +80,14 @@ class BodyLimitMiddleware:
             message = await receive()
             received += len(message.get("body", b""))
             if received > self.max_body_bytes:
-                raise ContentTooLargeError(self._detail)
+                raise ContentTooLargeError(self.detail)
             return message
 
         await self.app(scope, receive_counted, send)
 
-    @property
-    def _detail(self) -> str:
-        return f"The body may have {self.max_body_bytes} bytes at most."
-
-
-def _header(scope: Scope, name: bytes) -> str | None:
-    for key, value in scope["headers"]:
-        if key == name:
-            return cast("bytes", value).decode("latin-1")
-    return None
-
 
 def _request_id(scope: Scope) -> str:
-    sent = _header(scope, b"x-request-id")
+    sent = Headers(scope=scope).get("x-request-id")
     # Anything else could forge log lines.
     if sent is not None and _REQUEST_ID.fullmatch(sent):
         return sent
@@ -106,7 +95,7 @@ def _request_id(scope: Scope) -> str:
 
 
 def _content_length(scope: Scope) -> int:
-    value = _header(scope, b"content-length") or "0"
+    value = Headers(scope=scope).get("content-length", "")
     return int(value) if value.isdecimal() else 0
 
 

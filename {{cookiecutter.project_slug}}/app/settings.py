@@ -24,7 +24,7 @@ from pydantic import (
 from pydantic_settings import NoDecode
 from starlette.requests import HTTPConnection
 
-from app.keys import HMAC_KEY_BYTES_MIN, SigningKey, is_weak, refuse_unusable_ring
+from app.keys import HMAC_KEY_BYTES_MIN, SigningKey, is_weak, refuse_twins
 from server.settings import LogSettings
 
 # Of /readyz. Probes usually give up after 1 to 2 s; an answer that comes later is not heard.
@@ -64,7 +64,7 @@ Origins = Annotated[
     # pydantic-settings would read nothing but JSON.
     NoDecode,
 ]
-KeyRing = Annotated[tuple[SigningKey, ...], AfterValidator(refuse_unusable_ring)]
+KeyRing = Annotated[tuple[SigningKey, ...], Field(min_length=1), AfterValidator(refuse_twins)]
 
 
 class Settings(LogSettings):

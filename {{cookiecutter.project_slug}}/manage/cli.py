@@ -11,7 +11,7 @@ _COMMANDS = {
     "create-admin": "manage.accounts",
     "database": "manage.database",
     "doctor": "manage.checks",
-    "keys": "manage.accounts",
+    "keys": "manage.keys",
     "migrate": "manage.database",
     "purge": "manage.accounts",
 }

@@ -34,9 +34,9 @@ MODULES = {
 # From the ground up: a module of `app` may import those of its own floor's package or below.
 FLOORS = (
     ("keys",),
-    ("settings", "websockets", "schemas"),
+    ("settings", "websockets"),
     ("errors",),
-    ("docs_pages", "openapi", "pagination", "middleware", "mail"),
+    ("openapi", "schemas", "middleware", "mail"),
     ("database",),
     ("throttling",),
     ("accounts", "health"),

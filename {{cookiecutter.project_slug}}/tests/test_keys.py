@@ -9,9 +9,10 @@ from pydantic import TypeAdapter
 
 from app.accounts.tokens import build_token_keys, issue_access_token, public_keys, read_access_token
 from app.errors import UnauthorizedError
-from app.keys import Algorithm, SigningKey, dump_keys, generate_key
+from app.keys import Algorithm, SigningKey
 from app.settings import Settings
 from manage.cli import main
+from manage.keys import dump_keys, generate_key
 from tests.accounts.test_tokens import SESSION_ID, USER_ID
 from tests.test_settings import GOOD
 

@@ -8,8 +8,7 @@ from uuid import UUID
 from pydantic import AfterValidator, Field
 
 from app.items.models import ItemStatus
-from app.pagination import Page, PageQuery
-from app.schemas import RequestBody, ResponseBody, StorableText
+from app.schemas import Page, PageQuery, RequestBody, ResponseBody, StorableText
 
 Title = Annotated[StorableText, Field(min_length=1, max_length=200)]
 Description = Annotated[StorableText, Field(max_length=10_000)]

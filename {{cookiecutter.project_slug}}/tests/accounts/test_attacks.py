@@ -19,8 +19,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.accounts.tokens import build_token_keys, issue_access_token, read_access_token
 from app.errors import UnauthorizedError
-from app.keys import generate_key
 from app.settings import Settings
+from manage.keys import generate_key
 from tests.conftest import PASSWORD
 from tests.servers import running_service
 

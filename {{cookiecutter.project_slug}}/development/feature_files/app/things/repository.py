@@ -9,7 +9,7 @@ from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.database import Database
-from app.pagination import PageQuery
+from app.schemas import PageQuery
 from app.things.models import Thing
 
 

@@ -10,7 +10,7 @@ from app.accounts.repository import AuthenticatedUser
 from app.accounts.roles import THINGS_READ, THINGS_WRITE
 from app.database import DatabaseDep, SessionDep
 from app.errors import problem_responses
-from app.pagination import PageQuery
+from app.schemas import PageQuery
 from app.things import service
 from app.things.schemas import ThingCreate, ThingOut, ThingPage, ThingUpdate
 

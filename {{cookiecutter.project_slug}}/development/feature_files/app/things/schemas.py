@@ -6,8 +6,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from app.pagination import Page
-from app.schemas import RequestBody, ResponseBody, StorableText
+from app.schemas import Page, RequestBody, ResponseBody, StorableText
 
 Name = Annotated[StorableText, Field(min_length=1, max_length=200)]
 

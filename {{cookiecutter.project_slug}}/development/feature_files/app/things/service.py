@@ -6,7 +6,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.database import Database
 from app.errors import NotFoundError
-from app.pagination import PageQuery
+from app.schemas import PageQuery
 from app.things import repository
 from app.things.models import Thing
 from app.things.schemas import ThingCreate, ThingOut, ThingPage, ThingUpdate
