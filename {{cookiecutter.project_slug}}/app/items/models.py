@@ -50,8 +50,7 @@ class Item(Model):
 
     @tags.setter
     def tags(self, names: Iterable[str]) -> None:
-        kept = {row.name: row for row in self.tag_rows}
-        self.tag_rows = [kept.get(name) or ItemTag(name=name) for name in set(names)]
+        self.tag_rows = [ItemTag(name=name) for name in set(names)]
 
 
 class ItemTag(Model):

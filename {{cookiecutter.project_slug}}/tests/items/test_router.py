@@ -162,6 +162,14 @@ async def test_update_replaces_the_tags(client: AsyncClient, user: SignedInUser)
     assert (await client.get(url, headers=user.headers)).json() == response.json()
 
 
+async def test_update_of_the_tags_alone_counts_as_a_change_of_the_item(
+    client: AsyncClient, user: SignedInUser, statements: list[str]
+) -> None:
+    url = f"{ITEMS}/{(await create(client, user)).json()['id']}"
+    await client.patch(url, json={"tags": ["a"]}, headers=user.headers)
+    assert [sql for sql in statements if sql.startswith("UPDATE item SET updated_at=now()")]
+
+
 async def test_delete_removes_the_item(client: AsyncClient, user: SignedInUser) -> None:
     url = f"{ITEMS}/{(await create(client, user)).json()['id']}"
     assert (await client.delete(url, headers=user.headers)).status_code == 204
