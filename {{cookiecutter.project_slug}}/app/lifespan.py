@@ -11,6 +11,7 @@ from app.accounts.passwords import PasswordHasher, common_passwords
 from app.accounts.tokens import TokenKeys, build_token_keys
 from app.database import Database, create_engine
 from app.mail import build_mailer
+from app.security_events import SecurityEvent, record_event
 from app.settings import Settings
 from server.capacity import POOL_SIZE_MAX
 from server.graceful import Drain
@@ -50,11 +51,14 @@ def build_lifespan(settings: Settings) -> Lifespan:
 
 
 def build_state(settings: Settings, database: Database) -> State:
+    # A rotation is seen here: a line of every worker that knows the new ring.
+    kids = [key.kid for key in settings.token_key_ring]
+    record_event(SecurityEvent.TOKEN_KEYS_LOADED, signs=kids[0], verify=kids)
     return State(
         settings=settings,
         database=database,
         password_hasher=PasswordHasher(settings),
         token_keys=build_token_keys(settings),
         drain=Drain(),
-        email_links=EmailLinks(settings, build_mailer(settings)),
+        email_links=EmailLinks(database, settings, build_mailer(settings)),
     )

@@ -37,7 +37,10 @@ class RequestMiddleware:
         request_id = _request_id(scope)
         # The body is bytes on the wire; the id reaches handlers and SQL through the state.
         scope.setdefault("state", {})["request_id"] = request_id
-        structlog.contextvars.bind_contextvars(request_id=request_id)
+        client = scope.get("client")
+        structlog.contextvars.bind_contextvars(
+            request_id=request_id, client=client[0] if client else None
+        )
         status = 0
 
         async def send_with_id(message: Message) -> None:
@@ -102,14 +105,12 @@ def _content_length(scope: Scope) -> int:
 def _log_access(scope: Scope, status: int, started_at: float) -> None:
     if scope["path"] in _UNLOGGED_PATHS:
         return
-    client = scope.get("client")
     log.info(
         "request",
         method=scope["method"],
         path=scope["path"],
         status=status,
         duration_ms=round((time.perf_counter() - started_at) * 1000, 2),
-        client=client[0] if client else None,
     )
 
 

@@ -36,7 +36,7 @@ FLOORS = (
     ("keys",),
     ("settings", "websockets"),
     ("errors",),
-    ("openapi", "schemas", "middleware", "mail"),
+    ("openapi", "schemas", "middleware", "mail", "security_events"),
     ("database",),
     ("throttling",),
     ("accounts", "health"),

@@ -4,6 +4,7 @@ Sending happens after the response, so that nobody can tell from the time it tak
 registered. A crash in between loses the mail: the user asks for another one.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -14,36 +15,34 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.accounts import repository
-from app.accounts.authentication import Authenticator, LoginOrigin, login_attempt
+from app.accounts.authentication import Authenticator, LoginOrigin
 from app.accounts.passwords import UNCHANGED, PasswordHasher
 from app.accounts.repository import TokenOwner
 from app.accounts.schemas import PasswordReset
 from app.accounts.tokens import hash_opaque_token, new_opaque_token
 from app.database import Database
-from app.errors import AppError, ForbiddenError, InvalidInputError
+from app.errors import AppError, ForbiddenError, InvalidInputError, TooManyRequestsError
 from app.mail import Mailer, MailError, NoMailer
+from app.security_events import SecurityEvent, hash_email, record_event
 from app.settings import Settings
 from app.throttling.service import Attempt, ThrottlePolicy, admit, login_policy, trust_address
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 Purpose = Literal["verify-email", "reset-password"]
+# Each counts apart.
+MailReason = Literal["sign-up", "verify-email", "reset-password"]
 
-# About 40 mails a day at most to a mailbox that somebody wants to flood, 5 of them at once.
-_POLICY = ThrottlePolicy(
-    account_attempts=5,
-    address_attempts=50,
-    delay_seconds_max=3600,
-    forget_after=timedelta(days=1),
-    known_for=timedelta(0),
-)
 _SECONDS_PER_HOUR = 3600
+# Many mail servers deliver ada+1@ to ada@, some a.da@ as well.
+_SAME_MAILBOX = re.compile(r"\+.*|\.")
 
 
 @dataclass(frozen=True)
 class EmailLinks:
     """What is needed to send links; made once per worker."""
 
+    database: Database
     settings: Settings
     mailer: Mailer
 
@@ -52,24 +51,51 @@ class EmailLinks:
         return not isinstance(self.mailer, NoMailer)
 
 
-async def admit_request(database: Database, email: str, origin: LoginOrigin) -> None:
+async def admit_request(
+    links: EmailLinks, reason: MailReason, email: str, origin: LoginOrigin
+) -> None:
     """Bounds how many mails one mailbox gets; counts unknown ones alike."""
-    await admit(database, _POLICY, Attempt("email", email, origin.address))
+    local, _, domain = email.rpartition("@")
+    mailbox = f"{_SAME_MAILBOX.sub('', local)}@{domain}"
+    attempt = Attempt(reason, email, origin.address, counted_as=mailbox)
+    try:
+        await admit(links.database, _mail_policy(links.settings, reason), attempt)
+    except TooManyRequestsError:
+        hashed = hash_email(links.settings, email)
+        record_event(SecurityEvent.ATTEMPT_THROTTLED, door=reason, email_hash=hashed)
+        raise
 
 
-async def send_verification(database: Database, links: EmailLinks, user_id: UUID, to: str) -> None:
-    await _send(database, links, user_id, to, "verify-email")
+def _mail_policy(settings: Settings, reason: MailReason) -> ThrottlePolicy:
+    # 5 at once, then waits that double. A stranger who goes on asking for resets cannot shut the
+    # owner out: before half the life of one link is over, the next may be sent.
+    is_reset = reason == "reset-password"
+    return ThrottlePolicy(
+        account_attempts=5,
+        address_attempts=50,
+        delay_seconds_max=settings.password_reset_seconds / 2 if is_reset else _SECONDS_PER_HOUR,
+        forget_after=timedelta(days=1),
+        known_for=timedelta(0),
+    )
 
 
-async def send_password_reset(database: Database, links: EmailLinks, email: str) -> None:
+async def send_verification(links: EmailLinks, user_id: UUID, to: str) -> None:
+    await _send(links, user_id, to, "verify-email")
+
+
+async def send_password_reset(links: EmailLinks, email: str) -> None:
     """To whoever is registered with it; nothing happens when nobody is."""
     try:
-        user = await repository.get_credentials(database, email)
+        user = await repository.get_credentials(links.database, email)
     except AppError as error:
         log.error("mail not sent", purpose="reset-password", reason=str(error.detail))
         return
-    if user is not None:
-        await _send(database, links, user.user_id, email, "reset-password")
+    if user is None:
+        hashed = hash_email(links.settings, email)
+        record_event(SecurityEvent.PASSWORD_RESET_REQUESTED, email_hash=hashed)
+    else:
+        record_event(SecurityEvent.PASSWORD_RESET_REQUESTED, user.user_id)
+        await _send(links, user.user_id, email, "reset-password")
 
 
 async def verify_email(session: AsyncSession, token: str) -> None:
@@ -77,6 +103,7 @@ async def verify_email(session: AsyncSession, token: str) -> None:
     if user is None:
         raise _spent()
     user.email_verified_at = user.email_verified_at or datetime.now(UTC)
+    record_event(SecurityEvent.EMAIL_VERIFIED, user.id)
 
 
 async def reset_password(
@@ -98,9 +125,10 @@ async def reset_password(
         user.email_verified_at = user.email_verified_at or datetime.now(UTC)
         await repository.delete_sessions_of_user(session, user.id)
         await repository.delete_email_tokens(session, user.id, "reset-password")
+    record_event(SecurityEvent.PASSWORD_RESET, user.id)
     # Whoever reads the mailbox may log in from here, however many strangers guess elsewhere.
     policy = login_policy(authenticator.settings)
-    await trust_address(database, policy, login_attempt(user.email, origin))
+    await trust_address(database, policy, Attempt("login", user.email, origin.address))
 
 
 async def _hash_new(hasher: PasswordHasher, owner: TokenOwner, password: str) -> str:
@@ -111,9 +139,7 @@ async def _hash_new(hasher: PasswordHasher, owner: TokenOwner, password: str) ->
     return await hasher.hash(password)
 
 
-async def _send(
-    database: Database, links: EmailLinks, user_id: UUID, to: str, purpose: Purpose
-) -> None:
+async def _send(links: EmailLinks, user_id: UUID, to: str, purpose: Purpose) -> None:
     token = new_opaque_token()
     lifetime = _lifetime(links.settings, purpose)
     expires_at = datetime.now(UTC) + lifetime
@@ -121,7 +147,7 @@ async def _send(
     url = f"{str(links.settings.public_url).rstrip('/')}/{purpose}#token={token}"
     subject, text = _MESSAGES[purpose](url, _spoken(lifetime))
     try:
-        async with database.transaction() as session:
+        async with links.database.transaction() as session:
             await repository.add_email_token(
                 session, hash_opaque_token(token), user_id, purpose, expires_at
             )

@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy import bindparam, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
-from sqlalchemy.sql.dml import ReturningDelete
+from sqlalchemy.sql.dml import Delete, ReturningDelete
 
 from app.accounts.models import EmailToken, RefreshToken, Session, User
 from app.accounts.roles import Role
@@ -51,6 +51,11 @@ class TokenOwner(NamedTuple):
     password_hash: str
 
 
+class EndedSession(NamedTuple):
+    session_id: UUID
+    user_id: UUID
+
+
 class SpentToken(NamedTuple):
     session_id: UUID
     user_id: UUID
@@ -80,6 +85,7 @@ _AUTHENTICATED_USER = (
 _CREDENTIALS = select(User.id, User.password_hash, User.role).where(
     User.email == bindparam("email"), User.disabled_at.is_(None)
 )
+_USER_ID = select(User.id).where(User.email == bindparam("email"))
 _SESSIONS = (
     select(
         Session.id,
@@ -125,6 +131,12 @@ async def get_current_user(
 async def get_credentials(database: Database, email: str) -> Credentials | None:
     row = await database.read_one(_CREDENTIALS, {"email": email})
     return Credentials(*row[:-1], Role(row[-1])) if row else None
+
+
+async def find_user_id(database: Database, email: str) -> UUID | None:
+    """Disabled or not."""
+    row = await database.read_one(_USER_ID, {"email": email})
+    return row[0] if row else None
 
 
 async def get_user(session: AsyncSession, user_id: UUID) -> User | None:
@@ -210,15 +222,20 @@ async def spend_refresh_token(session: AsyncSession, token_hash: bytes) -> Spent
 
 async def delete_session_of_stolen_token(
     session: AsyncSession, token_hash: bytes, grace_seconds: float
-) -> UUID | None:
-    """Its id, when the token was spent longer ago than two refreshes at once would be apart."""
+) -> EndedSession | None:
+    """When the token was spent longer ago than two refreshes at once would be apart."""
     used_before = func.clock_timestamp() - timedelta(seconds=grace_seconds)
     statement = delete(Session).where(
         RefreshToken.token_hash == token_hash,
         RefreshToken.used_at < used_before,
         Session.id == RefreshToken.session_id,
     )
-    return await session.scalar(statement.returning(Session.id))
+    return await _ended(session, statement)
+
+
+async def _ended(session: AsyncSession, statement: Delete) -> EndedSession | None:
+    row = (await session.execute(statement.returning(Session.id, Session.user_id))).one_or_none()
+    return EndedSession(*row) if row else None
 
 
 async def delete_session_of_user(session: AsyncSession, user_id: UUID, session_id: UUID) -> bool:
@@ -238,9 +255,9 @@ async def delete_sessions_of_user(
     return (await session.scalars(statement)).all()
 
 
-async def delete_session_of_token(session: AsyncSession, token_hash: bytes) -> None:
+async def delete_session_of_token(session: AsyncSession, token_hash: bytes) -> EndedSession | None:
     owner = select(RefreshToken.session_id).where(RefreshToken.token_hash == token_hash)
-    await session.execute(delete(Session).where(Session.id == owner.scalar_subquery()))
+    return await _ended(session, delete(Session).where(Session.id == owner.scalar_subquery()))
 
 
 async def get_email_token_owner(

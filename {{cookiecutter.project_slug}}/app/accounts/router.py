@@ -13,7 +13,6 @@ from app.accounts.dependencies import (
     EmailLinksDep,
     LoginDep,
     LoginOriginDep,
-    PasswordHasherDep,
     TokenKeysDep,
 )
 from app.accounts.schemas import (
@@ -32,6 +31,7 @@ from app.accounts.schemas import (
 from app.accounts.tokens import public_keys
 from app.database import DatabaseDep, SessionDep
 from app.errors import ForbiddenError, problem_responses
+from app.security_events import SecurityEvent, record_event
 from app.settings import SettingsDep
 
 auth = APIRouter(prefix="/auth", tags=["auth"])
@@ -116,17 +116,14 @@ async def end_session(current_user: AccountOwnerDep, session: SessionDep, sessio
     responses=problem_responses(401, 403, 429),
 )
 async def request_email_verification(
-    database: DatabaseDep,
     links: EmailLinksDep,
     current_user: AccountOwnerDep,
     origin: LoginOriginDep,
     background: BackgroundTasks,
 ) -> None:
     """Send you another link that verifies your email address."""
-    await email_links.admit_request(database, current_user.email, origin)
-    background.add_task(
-        email_links.send_verification, database, links, current_user.id, current_user.email
-    )
+    await email_links.admit_request(links, "verify-email", current_user.email, origin)
+    background.add_task(email_links.send_verification, links, current_user.id, current_user.email)
 
 
 @auth.post(
@@ -143,15 +140,14 @@ async def verify_email(session: SessionDep, body: EmailVerification) -> None:
     responses=problem_responses(429),
 )
 async def request_password_reset(
-    database: DatabaseDep,
     links: EmailLinksDep,
     origin: LoginOriginDep,
     body: PasswordResetRequest,
     background: BackgroundTasks,
 ) -> None:
     """Send a link to reset the password; the answer is the same when nobody has the address."""
-    await email_links.admit_request(database, body.email, origin)
-    background.add_task(email_links.send_password_reset, database, links, body.email)
+    await email_links.admit_request(links, "reset-password", body.email, origin)
+    background.add_task(email_links.send_password_reset, links, body.email)
 
 
 @auth.post(
@@ -167,21 +163,24 @@ async def reset_password(
 @users.post(
     "",
     status_code=status.HTTP_201_CREATED,
-    responses=problem_responses(403, 409),
+    responses=problem_responses(403, 409, 429),
     dependencies=[Depends(refuse_when_closed)],
 )
 async def register_user(
-    database: DatabaseDep,
-    hasher: PasswordHasherDep,
+    authenticator: AuthenticatorDep,
     links: EmailLinksDep,
+    origin: LoginOriginDep,
     body: UserCreate,
     background: BackgroundTasks,
 ) -> UserOut:
     """Sign up."""
+    await email_links.admit_request(links, "sign-up", body.email, origin)
+    database, hasher = authenticator.database, authenticator.hasher
     user = await service.register_user(database, hasher, body)
+    record_event(SecurityEvent.SIGNED_UP, user.id)
     # Without a mail server nothing is sent but what somebody asks for.
     if links.is_mail_set_up:
-        background.add_task(email_links.send_verification, database, links, user.id, user.email)
+        background.add_task(email_links.send_verification, links, user.id, user.email)
     return user
 
 

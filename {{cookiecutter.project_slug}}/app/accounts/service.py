@@ -21,6 +21,7 @@ from app.errors import (
     UnauthorizedError,
     UnavailableError,
 )
+from app.security_events import SecurityEvent, record_event
 from app.throttling.service import Attempt
 
 
@@ -73,6 +74,8 @@ async def change_password(
     async with authenticator.database.transaction() as session:
         if not await repository.replace_password_hash(session, credentials, new_hash):
             raise UnavailableError(CHANGED_MEANWHILE)
+        await repository.delete_email_tokens(session, current_user.id, "reset-password")
         await repository.delete_sessions_of_user(
             session, current_user.id, except_session_id=current_user.session_id
         )
+    record_event(SecurityEvent.PASSWORD_CHANGED, current_user.id)

@@ -4,13 +4,12 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.accounts import repository, roles
 from app.accounts.authentication import Authenticator, Login, LoginOrigin
 from app.accounts.models import Session
-from app.accounts.repository import AuthenticatedUser, Credentials
+from app.accounts.repository import AuthenticatedUser, Credentials, EndedSession
 from app.accounts.schemas import SessionOut, TokenPair
 from app.accounts.tokens import (
     TokenKeys,
@@ -20,10 +19,9 @@ from app.accounts.tokens import (
 )
 from app.database import Database
 from app.errors import ForbiddenError, NotFoundError, UnauthorizedError, UnavailableError
+from app.security_events import SecurityEvent, record_event
 from app.settings import Settings
 from app.throttling import service as throttling
-
-log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 # A person with more has other troubles; the list stays short.
 _LISTED_MAX = 100
@@ -58,6 +56,9 @@ async def log_in(authenticator: Authenticator, keys: TokenKeys, login: Login) ->
     async with database.transaction() as session:
         await refuse_outdated(session, user)
         await repository.add_session(session, row, hash_opaque_token(refresh_token))
+    record_event(
+        SecurityEvent.LOGIN_SUCCEEDED, user.user_id, door=login.door, session_id=str(row.id)
+    )
     await purge(database, _ROWS_PURGED_PER_LOGIN)
     access_token = issue_access_token(keys, row.user_id, row.id, scope)
     # RFC 6749, 5.1: who gets something else than asked for must be told.
@@ -84,11 +85,11 @@ async def refresh(
                 session, owner.session_id, origin.address, origin.user_agent
             )
         else:
-            ended_id = await repository.delete_session_of_stolen_token(
+            ended = await repository.delete_session_of_stolen_token(
                 session, spent_hash, settings.refresh_reuse_grace_seconds
             )
-            if ended_id is not None:
-                log.warning("refresh token used twice", session_id=str(ended_id))
+            if ended is not None:
+                _record_reuse(ended)
     # Raised outside the block: the end of the session must be committed, not rolled back.
     if owner is None:
         raise UnauthorizedError("The refresh token is not valid.")
@@ -98,11 +99,14 @@ async def refresh(
 
 
 async def log_out(session: AsyncSession, refresh_token: str) -> None:
-    await repository.delete_session_of_token(session, hash_opaque_token(refresh_token))
+    ended = await repository.delete_session_of_token(session, hash_opaque_token(refresh_token))
+    if ended is not None:
+        _record_end(ended.user_id, [ended.session_id])
 
 
 async def log_out_everywhere(session: AsyncSession, current_user: AuthenticatedUser) -> None:
-    await repository.delete_sessions_of_user(session, current_user.id)
+    ended_ids = await repository.delete_sessions_of_user(session, current_user.id)
+    _record_end(current_user.id, ended_ids)
 
 
 async def list_sessions(
@@ -117,6 +121,17 @@ async def end_session(
 ) -> None:
     if not await repository.delete_session_of_user(session, current_user.id, session_id):
         raise NotFoundError("There is no such session.")
+    _record_end(current_user.id, [session_id])
+
+
+def _record_reuse(ended: EndedSession) -> None:
+    session_id = str(ended.session_id)
+    record_event(SecurityEvent.REFRESH_TOKEN_REUSED, ended.user_id, session_id=session_id)
+
+
+def _record_end(user_id: UUID, session_ids: Sequence[UUID]) -> None:
+    ended = [str(session_id) for session_id in session_ids]
+    record_event(SecurityEvent.SESSIONS_ENDED, user_id, session_ids=ended)
 
 
 async def purge(database: Database, row_count: int) -> int:

@@ -13,6 +13,7 @@ from starlette.requests import Request
 
 from app.admin.models import AuditEntry
 from app.database import Model
+from app.security_events import SecurityEvent, record_event
 
 # Whoever may read rows must not learn what admits to the service.
 _SECRET_COLUMN = re.compile("password|secret|token|hash|key")
@@ -52,12 +53,21 @@ def entry(
     after: Mapping[str, object] | None = None,
 ) -> AuditEntry:
     """About a row, or about a table as a whole."""
+    subject_id = NO_ROW if isinstance(subject, type) else id_of(subject)
+    record_event(
+        SecurityEvent.ADMIN_ACTION,
+        actor.id,
+        action=action,
+        subject=subject.__tablename__,
+        subject_id=str(subject_id),
+        changed=list(after or ()),
+    )
     return AuditEntry(
         actor_id=actor.id,
         actor_email=actor.email,
         action=action,
         subject=subject.__tablename__,
-        subject_id=NO_ROW if isinstance(subject, type) else id_of(subject),
+        subject_id=subject_id,
         before=jsonable_encoder(before),
         after=jsonable_encoder(after),
         client_address=actor.address,

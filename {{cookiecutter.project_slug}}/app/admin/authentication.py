@@ -16,8 +16,9 @@ from app.accounts.repository import AuthenticatedUser
 from app.accounts.roles import ADMIN
 from app.accounts.schemas import read_email
 from app.admin import service
-from app.admin.audit import actor_of
+from app.admin.audit import NO_ROW, Actor, actor_of
 from app.admin.model_views import database_of
+from app.security_events import SecurityEvent, hash_email, record_event
 from app.settings import Settings
 
 _COOKIE = "admin_session"
@@ -49,19 +50,33 @@ class AdminAuthentication(AuthenticationBackend):
         email, password = read_email(_text(form, "username")), _text(form, "password")
         # For the form, when it is shown again.
         request.state.login_email = email
-        login = Login(email, password, await get_login_origin(request))
+        origin = await get_login_origin(request)
+        login = Login(email, password, origin, door="admin-login")
         credentials = await authenticator.authenticate(login)
         if credentials is None:
+            await service.record_failed_login(database, await self._claimed(request, email))
             return False
         actor = actor_of(request, credentials.user_id, email)
         row = service.new_session(actor.id, login.origin, self._settings.admin_session_seconds)
         replaced = _id(request, "session_id")
         session_id = await service.start_session(database, actor, credentials, row, replaced)
         if session_id is None:
+            record_event(SecurityEvent.LOGIN_FAILED, actor.id, door=login.door, reason="no admin")
+            await service.record_failed_login(database, actor)
             return False
+        record_event(
+            SecurityEvent.LOGIN_SUCCEEDED, actor.id, door=login.door, session_id=str(session_id)
+        )
         request.session.clear()
         request.session.update(session_id=str(session_id), user_id=str(actor.id))
         return True
+
+    async def _claimed(self, request: Request, email: str) -> Actor:
+        """Whose email was given; of an unknown one only a hash is kept, it may be a password."""
+        user_id = await accounts.find_user_id(database_of(request), email)
+        if user_id is None:
+            return actor_of(request, NO_ROW, f"unknown {hash_email(self._settings, email)}")
+        return actor_of(request, user_id, email)
 
     async def logout(self, request: Request) -> bool:
         current_user = await _current_user(request)

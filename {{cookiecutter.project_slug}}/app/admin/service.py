@@ -54,6 +54,12 @@ async def start_session(
     return row.id
 
 
+async def record_failed_login(database: Database, claimed: Actor) -> None:
+    """For unknown emails as well, so that the time it takes tells nothing."""
+    async with database.transaction() as session:
+        session.add(audit.entry(claimed, "log in failed", User))
+
+
 async def end_session(database: Database, actor: Actor, session_id: UUID) -> None:
     async with database.transaction() as session:
         login = await repository.get_row(session, Session, session_id)

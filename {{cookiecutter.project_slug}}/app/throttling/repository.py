@@ -15,6 +15,7 @@ from sqlalchemy import (
     delete,
     func,
     literal,
+    null,
     or_,
     select,
     update,
@@ -64,17 +65,13 @@ def _count(
     return statement.returning(Bucket.key).cte(name)
 
 
-def _own_key(
-    account_key: ColumnElement[bytes], pair_key: ColumnElement[bytes]
-) -> ColumnElement[bytes]:
-    # Whoever logged in from this address before has a bucket of his own there,
-    # which strangers who fill the account's bucket from elsewhere do not touch.
-    is_known = select(Bucket).where(Bucket.key == pair_key, Bucket.known_until > _NOW).exists()
-    return case((is_known, pair_key), else_=account_key)
-
-
-_ACCOUNT_KEY = _own_key(_key("account_key"), _key("pair_key"))
-_ADDRESS_KEY = _key("address_key")
+# Whoever logged in from this address before has a bucket of his own there: strangers who fill the
+# account's bucket from elsewhere do not touch it, nor do neighbours who fill that of the address.
+_IS_KNOWN = (
+    select(Bucket).where(Bucket.key == _key("known_key"), Bucket.known_until > _NOW).exists()
+)
+_ACCOUNT_KEY = case((_IS_KNOWN, _key("pair_key")), else_=_key("account_key"))
+_ADDRESS_KEY = case((_IS_KNOWN, null()), else_=_key("address_key"))
 # The address first: one that is blocked must not add to the delay of an account.
 _BY_ADDRESS = _count("by_address", _ADDRESS_KEY, "address_attempts")
 _ADDRESS_PASSES = or_(_ADDRESS_KEY.is_(None), select(_BY_ADDRESS).exists())
@@ -107,8 +104,14 @@ _KNOWN = {
 }
 _TRUST = (
     insert(Bucket)
-    .values(key=_key("pair_key"), **_KNOWN)
+    .values(key=_key("known_key"), **_KNOWN)
     .on_conflict_do_update(index_elements=[Bucket.key], set_=_KNOWN)
+    .returning(Bucket.key)
+)
+_FORGET_MISTAKES = (
+    update(Bucket)
+    .where(Bucket.key == _key("pair_key"))
+    .values(attempts=0, blocked_until=_UNBLOCKED)
     .returning(Bucket.key)
 )
 
@@ -134,6 +137,7 @@ async def uncount_attempt(database: Database, parameters: Parameters) -> None:
 
 async def trust_address(database: Database, parameters: Parameters) -> None:
     await database.read_one(_TRUST, parameters)
+    await database.read_one(_FORGET_MISTAKES, parameters)
 
 
 async def delete_forgotten(database: Database, row_count: int) -> int:

@@ -35,21 +35,26 @@ class Attempt:
     purpose: str
     account: str
     address: str | None
+    # None: the account. Several accounts that count as one have the same text here.
+    counted_as: str | None = None
 
     @property
     def keys(self) -> Mapping[str, bytes | None]:
         """Of its buckets, by the names that the statements give them."""
         customer = _customer(self.address) if self.address else None
+        counted_as = self.counted_as or self.account
         return {
-            "account_key": self._key("account", self.account),
-            "address_key": self._key("address", customer) if customer else None,
-            "pair_key": self._key("pair", customer, self.account) if customer else None,
+            "account_key": _key(self.purpose, "account", counted_as),
+            "address_key": _key(self.purpose, "address", customer) if customer else None,
+            "pair_key": _key(self.purpose, "pair", customer, counted_as) if customer else None,
+            # Not of one purpose: whoever logs in here is known to all of them.
+            "known_key": _key("known", customer, self.account) if customer else None,
         }
 
-    def _key(self, *parts: str) -> bytes:
-        # What people type may hold lone surrogates, which UTF-8 cannot say.
-        text = "\0".join((self.purpose, *parts))
-        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+
+def _key(*parts: str) -> bytes:
+    # What people type may hold lone surrogates, which UTF-8 cannot say.
+    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).digest()
 
 
 def login_policy(settings: Settings) -> ThrottlePolicy:
@@ -81,7 +86,7 @@ async def record_success(database: Database, policy: ThrottlePolicy, attempt: At
 
 
 async def trust_address(database: Database, policy: ThrottlePolicy, attempt: Attempt) -> None:
-    """From now on strangers elsewhere cannot slow this address down on this account."""
+    """From now on strangers and neighbours cannot slow this address down on this account."""
     if attempt.address:
         await repository.trust_address(database, {**attempt.keys, **asdict(policy)})
 

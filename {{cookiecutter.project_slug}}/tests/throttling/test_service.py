@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from sqlalchemy import func, select, update
@@ -22,6 +23,7 @@ from app.throttling.service import (
 )
 
 OWNER = Attempt("login", "ada@example.com", "192.0.2.1")
+GUESSES_A_DAY = 124
 STRANGER = Attempt("login", "ada@example.com", "198.51.100.9")
 
 
@@ -104,6 +106,50 @@ async def test_owner_logs_in_from_a_known_address_when_strangers_have_blocked_th
         await guess(database, policy, replace(STRANGER, address=f"198.51.100.{number}"))
     assert await guess(database, policy, STRANGER) > 0
     assert await guess(database, policy, OWNER) == 0
+
+
+async def test_owner_logs_in_from_a_known_address_when_a_neighbour_has_blocked_it(
+    database: Database, policy: ThrottlePolicy
+) -> None:
+    await guess(database, policy, OWNER)
+    await record_success(database, policy, OWNER)
+    neighbour = replace(OWNER, account="eve@example.com")
+    for number in range(9):
+        await guess(database, policy, replace(neighbour, account=f"user{number}@example.com"))
+    assert await guess(database, policy, neighbour) > 0
+    assert await guess(database, policy, OWNER) == 0
+    # Known there is the owner, and nobody else.
+    assert await guess(database, policy, replace(neighbour, purpose="reset-password")) == 0
+
+
+async def test_guesses_at_one_door_count_at_no_other(
+    database: Database, policy: ThrottlePolicy
+) -> None:
+    for _ in range(5):
+        await guess(database, policy, STRANGER)
+    assert await guess(database, policy, STRANGER) > 0
+    for door in ("admin-login", "change-password", "reset-password", "verify-email"):
+        assert await guess(database, policy, replace(STRANGER, purpose=door)) == 0
+
+
+@pytest.mark.parametrize(("pause_seconds", "guesses"), [(0, GUESSES_A_DAY), (86_400, 20)])
+async def test_stranger_has_so_many_guesses_a_day(
+    database: Database, settings: Settings, pause_seconds: int, guesses: int
+) -> None:
+    """Either as soon as the wait is over, or only after everything is forgotten."""
+    policy, seconds, passed = login_policy(settings), 0, 0
+    while seconds < 86_400:
+        delay = await guess(database, policy, replace(STRANGER, address=None))
+        passed += delay == 0
+        pause = max(delay, pause_seconds) if delay else 0
+        await wait(database, pause)
+        seconds += pause
+    assert passed == guesses
+
+
+def test_page_of_security_tells_how_many_guesses_a_day() -> None:
+    page = Path(__file__).parents[2].joinpath("docs", "security.md").read_text("utf-8")
+    assert f"{GUESSES_A_DAY} guesses a day" in page
 
 
 async def test_right_password_takes_the_attempt_back(
