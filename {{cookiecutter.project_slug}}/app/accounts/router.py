@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from fastapi import APIRouter, BackgroundTasks, Depends, Response, status
+from fastapi import APIRouter, BackgroundTasks, Depends, Response
 
 from app.accounts import email_links, service, sessions
 from app.accounts.dependencies import (
@@ -34,14 +34,15 @@ from app.errors import ForbiddenError, problem_responses
 from app.security_events import SecurityEvent, record_event
 from app.settings import SettingsDep
 
-auth = APIRouter(prefix="/auth", tags=["auth"])
-users = APIRouter(prefix="/users", tags=["users"])
-well_known = APIRouter(prefix="/.well-known", tags=["auth"])
-
 
 async def forbid_caching(response: Response) -> None:
     # RFC 6749, 5.1: no cache on the way may keep a token.
     response.headers["Cache-Control"] = "no-store"
+
+
+auth = APIRouter(prefix="/auth", tags=["auth"], dependencies=[Depends(forbid_caching)])
+users = APIRouter(prefix="/users", tags=["users"])
+well_known = APIRouter(prefix="/.well-known", tags=["auth"])
 
 
 async def refuse_when_closed(settings: SettingsDep) -> None:
@@ -49,23 +50,13 @@ async def refuse_when_closed(settings: SettingsDep) -> None:
         raise ForbiddenError("Signing up is closed: ask an administrator for an account.")
 
 
-@auth.post(
-    "/token",
-    responses=problem_responses(401, 403, 429),
-    response_model_exclude_none=True,
-    dependencies=[Depends(forbid_caching)],
-)
+@auth.post("/token", responses=problem_responses(401, 403, 429), response_model_exclude_none=True)
 async def log_in(authenticator: AuthenticatorDep, keys: TokenKeysDep, login: LoginDep) -> TokenPair:
     """Trade an email and a password for an access and a refresh token."""
     return await sessions.log_in(authenticator, keys, login)
 
 
-@auth.post(
-    "/refresh",
-    responses=problem_responses(401),
-    response_model_exclude_none=True,
-    dependencies=[Depends(forbid_caching)],
-)
+@auth.post("/refresh", responses=problem_responses(401), response_model_exclude_none=True)
 async def refresh(
     database: DatabaseDep,
     keys: TokenKeysDep,
@@ -78,15 +69,13 @@ async def refresh(
     return await sessions.refresh(database, keys, settings, origin, spent_token)
 
 
-@auth.post("/logout", status_code=status.HTTP_204_NO_CONTENT)
+@auth.post("/logout", status_code=204)
 async def log_out(session: SessionDep, body: RefreshRequest) -> None:
     """End the session of a refresh token; its access tokens stop working at once."""
     await sessions.log_out(session, body.refresh_token.get_secret_value())
 
 
-@auth.post(
-    "/logout-all", status_code=status.HTTP_204_NO_CONTENT, responses=problem_responses(401, 403)
-)
+@auth.post("/logout-all", status_code=204, responses=problem_responses(401, 403))
 async def log_out_everywhere(current_user: AccountOwnerDep, session: SessionDep) -> None:
     """End all of your sessions."""
     await sessions.log_out_everywhere(session, current_user)
@@ -100,21 +89,13 @@ async def list_sessions(
     return await sessions.list_sessions(database, current_user)
 
 
-@auth.delete(
-    "/sessions/{session_id}",
-    status_code=status.HTTP_204_NO_CONTENT,
-    responses=problem_responses(401, 403, 404),
-)
+@auth.delete("/sessions/{session_id}", status_code=204, responses=problem_responses(401, 403, 404))
 async def end_session(current_user: AccountOwnerDep, session: SessionDep, session_id: UUID) -> None:
     """End one of your sessions; its access tokens stop working at once."""
     await sessions.end_session(session, current_user, session_id)
 
 
-@auth.post(
-    "/verify-email/request",
-    status_code=status.HTTP_202_ACCEPTED,
-    responses=problem_responses(401, 403, 429),
-)
+@auth.post("/verify-email/request", status_code=202, responses=problem_responses(401, 403, 429))
 async def request_email_verification(
     links: EmailLinksDep,
     current_user: AccountOwnerDep,
@@ -126,19 +107,13 @@ async def request_email_verification(
     background.add_task(email_links.send_verification, links, current_user.id, current_user.email)
 
 
-@auth.post(
-    "/verify-email", status_code=status.HTTP_204_NO_CONTENT, responses=problem_responses(403)
-)
+@auth.post("/verify-email", status_code=204, responses=problem_responses(403))
 async def verify_email(session: SessionDep, body: EmailVerification) -> None:
     """Show with the token of a link that the email address is yours."""
     await email_links.verify_email(session, body.token.get_secret_value())
 
 
-@auth.post(
-    "/password-reset/request",
-    status_code=status.HTTP_202_ACCEPTED,
-    responses=problem_responses(429),
-)
+@auth.post("/password-reset/request", status_code=202, responses=problem_responses(429))
 async def request_password_reset(
     links: EmailLinksDep,
     origin: LoginOriginDep,
@@ -150,9 +125,7 @@ async def request_password_reset(
     background.add_task(email_links.send_password_reset, links, body.email)
 
 
-@auth.post(
-    "/password-reset", status_code=status.HTTP_204_NO_CONTENT, responses=problem_responses(403)
-)
+@auth.post("/password-reset", status_code=204, responses=problem_responses(403))
 async def reset_password(
     authenticator: AuthenticatorDep, origin: LoginOriginDep, body: PasswordReset
 ) -> None:
@@ -162,7 +135,7 @@ async def reset_password(
 
 @users.post(
     "",
-    status_code=status.HTTP_201_CREATED,
+    status_code=201,
     responses=problem_responses(403, 409, 429),
     dependencies=[Depends(refuse_when_closed)],
 )
@@ -198,11 +171,7 @@ async def update_me(
     return await service.update_user(session, current_user.id, body)
 
 
-@users.put(
-    "/me/password",
-    status_code=status.HTTP_204_NO_CONTENT,
-    responses=problem_responses(401, 403, 429),
-)
+@users.put("/me/password", status_code=204, responses=problem_responses(401, 403, 429))
 async def change_password(
     authenticator: AuthenticatorDep,
     current_user: AccountOwnerDep,

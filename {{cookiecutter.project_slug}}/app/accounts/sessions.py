@@ -146,6 +146,6 @@ def _token_pair(
     return TokenPair(
         access_token=access_token,
         refresh_token=refresh_token,
-        expires_in=keys.access_token_seconds,
+        expires_in=keys.settings.access_token_seconds,
         scope=scope,
     )

@@ -1,8 +1,6 @@
 """Access tokens (JWT) and opaque ones for refreshes and emails; the only file with jose."""
 
-import base64
 import hashlib
-import re
 import secrets
 import time
 from collections.abc import Mapping, Sequence
@@ -13,6 +11,7 @@ from uuid import UUID
 from jose import jwk, jws
 from jose.backends.base import Key
 from jose.exceptions import JOSEError
+from jose.utils import base64url_decode, base64url_encode
 from pydantic import BaseModel, ConfigDict, ValidationError
 from uuid_utils.compat import uuid7
 
@@ -24,8 +23,6 @@ from app.settings import Settings
 _TOKEN_LENGTH_MAX = 2048
 # Clocks of two hosts may differ by this much.
 _CLOCK_SKEW_SECONDS = 30
-# RFC 7515, 7.1.
-_COMPACT_FORM = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+", re.ASCII)
 
 
 class AccessClaims(BaseModel):
@@ -62,20 +59,12 @@ class TokenKeys:
 
     signing: TokenKey
     by_header_segment: Mapping[str, TokenKey]
-    issuer: str
-    audience: str
-    access_token_seconds: int
+    settings: Settings
 
 
 def build_token_keys(settings: Settings) -> TokenKeys:
     keys = [_build_key(key) for key in settings.token_key_ring]
-    return TokenKeys(
-        keys[0],
-        {key.header_segment: key for key in keys},
-        settings.token_issuer,
-        settings.token_audience,
-        settings.access_token_seconds,
-    )
+    return TokenKeys(keys[0], {key.header_segment: key for key in keys}, settings)
 
 
 def _build_key(key: SigningKey) -> TokenKey:
@@ -103,13 +92,13 @@ def public_keys(keys: TokenKeys) -> Sequence[Mapping[str, str]]:
 def issue_access_token(keys: TokenKeys, user_id: UUID, session_id: UUID, scope: str) -> str:
     now = int(time.time())
     claims = AccessClaims(
-        iss=keys.issuer,
-        aud=keys.audience,
+        iss=keys.settings.token_issuer,
+        aud=keys.settings.token_audience,
         sub=user_id,
         sid=session_id,
         jti=uuid7(),
         iat=now,
-        exp=now + keys.access_token_seconds,
+        exp=now + keys.settings.access_token_seconds,
         typ="access",
         scope=scope,
     )
@@ -125,11 +114,11 @@ def read_access_token(keys: TokenKeys, token: str) -> AccessClaims:
     if claims.exp <= now:
         raise UnauthorizedError("The access token has expired.")
     if (
-        claims.iss != keys.issuer
-        or claims.aud != keys.audience
+        claims.iss != keys.settings.token_issuer
+        or claims.aud != keys.settings.token_audience
         or claims.iat > now + _CLOCK_SKEW_SECONDS
         # Also what was issued before the setting was lowered.
-        or claims.exp - claims.iat > keys.access_token_seconds
+        or claims.exp - claims.iat > keys.settings.access_token_seconds
     ):
         raise _invalid()
     return claims
@@ -138,9 +127,11 @@ def read_access_token(keys: TokenKeys, token: str) -> AccessClaims:
 def _verify(keys: TokenKeys, token: str) -> AccessClaims:
     # The header is looked up, not read: `alg`, `crit`, `kid` and `jwk` of a stranger never count.
     key = keys.by_header_segment.get(token.partition(".")[0])
-    if key is None or len(token) > _TOKEN_LENGTH_MAX or not _is_canonical(token):
+    if key is None or len(token) > _TOKEN_LENGTH_MAX:
         raise _invalid()
     try:
+        if not _is_canonical(token):
+            raise _invalid()
         payload = jws.verify(token, key.verifying_key, [key.algorithm])
         return AccessClaims.model_validate_json(payload, strict=True)
     except (JOSEError, ValidationError, ValueError, TypeError) as error:
@@ -148,16 +139,10 @@ def _verify(keys: TokenKeys, token: str) -> AccessClaims:
 
 
 def _is_canonical(token: str) -> bool:
-    # jose ignores characters outside the alphabet, so that "token!!" would pass as "token",
-    # and the unused bits of the last character, so that two signatures would be one.
-    if not _COMPACT_FORM.fullmatch(token):
-        return False
+    # jose ignores characters outside the alphabet, so that "token!!" would pass as "token", and
+    # the unused bits of the last character. All but the signature is compared or signed as text.
     signature = token.rpartition(".")[2].encode()
-    if len(signature) % 4 == 1:
-        return False  # No base64 has this length.
-    padding = b"=" * (-len(signature) % 4)
-    decoded = base64.urlsafe_b64decode(signature + padding)
-    return base64.urlsafe_b64encode(decoded) == signature + padding
+    return bool(base64url_encode(base64url_decode(signature)) == signature)
 
 
 def _invalid() -> UnauthorizedError:

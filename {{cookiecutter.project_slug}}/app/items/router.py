@@ -3,7 +3,7 @@
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Request, Response, Security, status
+from fastapi import APIRouter, Query, Request, Response, Security
 
 from app.accounts.dependencies import get_current_user
 from app.accounts.repository import AuthenticatedUser
@@ -19,7 +19,7 @@ ReaderDep = Annotated[AuthenticatedUser, Security(get_current_user, scopes=[ITEM
 WriterDep = Annotated[AuthenticatedUser, Security(get_current_user, scopes=[ITEMS_WRITE])]
 
 
-@router.post("", status_code=status.HTTP_201_CREATED)
+@router.post("", status_code=201)
 async def create_item(
     request: Request, response: Response, user: WriterDep, session: SessionDep, body: ItemCreate
 ) -> ItemOut:
@@ -51,9 +51,7 @@ async def update_item(
     return await service.update_item(session, user.id, item_id, body)
 
 
-@router.delete(
-    "/{item_id}", status_code=status.HTTP_204_NO_CONTENT, responses=problem_responses(404)
-)
+@router.delete("/{item_id}", status_code=204, responses=problem_responses(404))
 async def delete_item(user: WriterDep, session: SessionDep, item_id: UUID) -> None:
     """Delete one of your items."""
     await service.delete_item(session, user.id, item_id)
