@@ -24,7 +24,7 @@ demo: ## Generate a service, start all of it, print addresses and a login (DEST=
 
 test: ## Run all tests, with a generated service, nginx and PostgreSQL
 	@# Side by side, but for those that measure time or loads: each of these has the machine alone.
-	@$(RUN) pytest --numprocesses 2 --dist loadgroup -m "not alone"
+	@$(RUN) pytest --numprocesses 2 --no-loadscope-reorder -m "not alone"
 	@$(RUN) pytest -m alone
 	@echo "make test took $$(($$(date +%s) - $(BEGAN))) s, setup included."
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 from cookiecutter.main import cookiecutter
+from xdist.remote import Producer
+from xdist.scheduler.loadscope import LoadScopeScheduling
 
 from demo.process import INHERITED
 
@@ -16,6 +18,15 @@ REPOSITORY = Path(__file__).parents[1]
 SERVICE = "{{cookiecutter.project_slug}}"
 # Debian keeps servers in sbin, which is not on a user's PATH.
 SEARCHED = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
+
+EACH_BY_ITSELF = ("tests/test_demo.py", "tests/test_feature.py", "tests/test_generated_service.py")
+# One browser; one image.
+TOGETHER = {
+    "tests/browser/test_admin": "browser",
+    "tests/browser/test_docs_page.py": "browser",
+    "tests/system/test_image.py": "image",
+    "tests/system/test_release.py": "image",
+}
 
 Bake = Callable[..., Path]
 
@@ -60,12 +71,22 @@ def own_environment() -> dict[str, str]:
     return own | {"PATH": f"{Path(find_uv()).parent}{os.pathsep}{own['PATH']}"}
 
 
-@pytest.hookimpl(tryfirst=True)
+class SharedByFile(LoadScopeScheduling):
+    """Tests of a file run in one process, and so do files that share what is dear to make."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        if file in EACH_BY_ITSELF:
+            return nodeid
+        return next((group for place, group in TOGETHER.items() if file.startswith(place)), file)
+
+
+# By file: pytest-xdist's own groups (3.8) are lost on pytest 9.2, which has no `Item._nodeid`.
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> SharedByFile:
+    return SharedByFile(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A file shares a process and what is dear to make; slow ones go first, each for itself."""
-    for item in items:
-        if not any(item.iter_markers("xdist_group")) and not any(item.iter_markers("slow")):
-            item.add_marker(pytest.mark.xdist_group(str(item.path)))
     items.sort(key=lambda item: not any(item.iter_markers("slow")))
 
 

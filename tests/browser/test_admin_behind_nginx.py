@@ -53,8 +53,6 @@ http {{
 }}
 """
 
-pytestmark = pytest.mark.xdist_group("admin_browser")
-
 
 @dataclass(frozen=True)
 class Edge:

@@ -37,8 +37,6 @@ PAGES = {
 EXPECTED_STATUS = re.compile("status of 40[04]")
 STANDARDS = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice")
 
-pytestmark = pytest.mark.xdist_group("admin_browser")
-
 
 @dataclass(frozen=True)
 class User:

@@ -12,8 +12,6 @@ from playwright.sync_api import Browser, ViewportSize, expect
 from tests.browser.service import PASSWORD, Service, log_in, running_service, take_screenshot
 from tests.conftest import find_uv, own_environment
 
-pytestmark = pytest.mark.xdist_group("feature_admin")
-
 
 def add_feature(folder: Path) -> None:
     command = (find_uv(), "run", "--quiet", "python", "-m", "development.feature", "parcels")

@@ -22,7 +22,7 @@ from tests.system.image import Container, Image
 from tests.system.load import Outcome, Plan, Target, run_load_until, sign_up
 from tests.system.names import Names, name_server
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("image")]
+pytestmark = pytest.mark.slow
 
 STOP_GRACE_SECONDS = 40  # in compose.yaml
 RELEASED_WITHIN_SECONDS = 90
@@ -75,6 +75,7 @@ def names(nginx_of: Callable[[str], Nginx], ports: Ports, tmp_path: Path) -> Ite
         names.addresses = [OLD]
         changes = {
             "server service:8000 resolve": f"server service:{ports.app} resolve",
+            "listen 8081": f"listen 127.0.0.1:{free_port()}",
             "listen 80": f"listen 127.0.0.1:{ports.nginx}",
             "resolver 127.0.0.11": f"resolver 127.0.0.11:{names.port}",
             # All clients are one here.
