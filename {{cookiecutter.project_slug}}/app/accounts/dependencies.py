@@ -29,22 +29,18 @@ async def get_token_keys(connection: HTTPConnection) -> TokenKeys:
     return cast("TokenKeys", connection.state.token_keys)
 
 
-async def get_password_hasher(connection: HTTPConnection) -> PasswordHasher:
-    return cast("PasswordHasher", connection.state.password_hasher)
-
-
 async def get_email_links(connection: HTTPConnection) -> EmailLinks:
     return cast("EmailLinks", connection.state.email_links)
 
 
 TokenKeysDep = Annotated[TokenKeys, Depends(get_token_keys)]
-PasswordHasherDep = Annotated[PasswordHasher, Depends(get_password_hasher)]
 EmailLinksDep = Annotated[EmailLinks, Depends(get_email_links)]
 
 
 async def get_authenticator(
-    database: DatabaseDep, hasher: PasswordHasherDep, settings: SettingsDep
+    connection: HTTPConnection, database: DatabaseDep, settings: SettingsDep
 ) -> Authenticator:
+    hasher = cast("PasswordHasher", connection.state.password_hasher)
     return Authenticator(database, hasher, settings)
 
 

@@ -5,7 +5,7 @@ registered. A crash in between loses the mail: the user asks for another one.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal
@@ -16,8 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.accounts import repository
 from app.accounts.authentication import Authenticator, LoginOrigin
+from app.accounts.models import User
 from app.accounts.passwords import UNCHANGED, PasswordHasher
-from app.accounts.repository import TokenOwner
 from app.accounts.schemas import PasswordReset
 from app.accounts.tokens import hash_opaque_token, new_opaque_token
 from app.database import Database
@@ -113,7 +113,8 @@ async def reset_password(
     database = authenticator.database
     token_hash = hash_opaque_token(body.token.get_secret_value())
     # Asked first, so that nobody makes us hash passwords with invented tokens.
-    owner = await repository.get_email_token_owner(database, token_hash, "reset-password")
+    async with database.transaction() as session:
+        owner = await repository.get_email_token_owner(session, token_hash, "reset-password")
     if owner is None:
         raise _spent()
     new_hash = await _hash_new(authenticator.hasher, owner, body.new_password.get_secret_value())
@@ -131,7 +132,7 @@ async def reset_password(
     await trust_address(database, policy, Attempt("login", user.email, origin.address))
 
 
-async def _hash_new(hasher: PasswordHasher, owner: TokenOwner, password: str) -> str:
+async def _hash_new(hasher: PasswordHasher, owner: User, password: str) -> str:
     hasher.refuse_obvious(password, owner.email)
     is_old, _ = await hasher.verify(password, owner.password_hash)
     if is_old:
@@ -145,13 +146,13 @@ async def _send(links: EmailLinks, user_id: UUID, to: str, purpose: Purpose) -> 
     expires_at = datetime.now(UTC) + lifetime
     # After the # : browsers send that part to no server, so it is in no log and no Referer.
     url = f"{str(links.settings.public_url).rstrip('/')}/{purpose}#token={token}"
-    subject, text = _MESSAGES[purpose](url, _spoken(lifetime))
+    subject, text = _MESSAGES[purpose]
     try:
         async with links.database.transaction() as session:
             await repository.add_email_token(
                 session, hash_opaque_token(token), user_id, purpose, expires_at
             )
-        await links.mailer.send(to, subject, text)
+        await links.mailer.send(to, subject, text.format(url=url, lifetime=_spoken(lifetime)))
     except (MailError, AppError) as error:
         # The response is out already: only the log can tell.
         log.error("mail not sent", purpose=purpose, user_id=str(user_id), reason=str(error))
@@ -163,26 +164,20 @@ def _lifetime(settings: Settings, purpose: Purpose) -> timedelta:
     return timedelta(seconds=settings.password_reset_seconds)
 
 
-def _verification_message(url: str, lifetime: str) -> tuple[str, str]:
-    return "Verify your email address", (
+_MESSAGES: Mapping[Purpose, tuple[str, str]] = {
+    "verify-email": (
+        "Verify your email address",
         "Please open this link to show that this address is yours:\n\n"
-        f"{url}\n\nIt works once and for {lifetime}."
-        " If you did not sign up, you need not do anything.\n"
-    )
-
-
-def _reset_message(url: str, lifetime: str) -> tuple[str, str]:
-    return "Reset your password", (
+        "{url}\n\nIt works once and for {lifetime}."
+        " If you did not sign up, you need not do anything.\n",
+    ),
+    "reset-password": (
+        "Reset your password",
         "Somebody, probably you, wants a new password for your account."
-        f" Please open this link to choose one:\n\n{url}\n\n"
-        f"It works once and for {lifetime}."
-        " If it was not you, you need not do anything: your password stays as it is.\n"
-    )
-
-
-_MESSAGES: Mapping[Purpose, Callable[[str, str], tuple[str, str]]] = {
-    "verify-email": _verification_message,
-    "reset-password": _reset_message,
+        " Please open this link to choose one:\n\n{url}\n\n"
+        "It works once and for {lifetime}."
+        " If it was not you, you need not do anything: your password stays as it is.\n",
+    ),
 }
 
 

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple, TypeVar
 from uuid import UUID
 
-from sqlalchemy import bindparam, delete, func, select, update
+from sqlalchemy import Select, bindparam, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.sql.dml import Delete, ReturningDelete
@@ -44,11 +44,6 @@ class SessionRow(NamedTuple):
     last_used_at: datetime
     address: str | None
     user_agent: str | None
-
-
-class TokenOwner(NamedTuple):
-    email: str
-    password_hash: str
 
 
 class EndedSession(NamedTuple):
@@ -97,12 +92,6 @@ _SESSIONS = (
     .where(Session.user_id == bindparam("user_id"), Session.expires_at > func.now())
     .order_by(Session.last_used_at.desc())
     .limit(bindparam("row_count"))
-)
-_EMAIL_TOKEN_OWNER = select(User.email, User.password_hash).where(
-    User.id == EmailToken.user_id,
-    EmailToken.token_hash == bindparam("token_hash"),
-    EmailToken.purpose == bindparam("purpose"),
-    EmailToken.expires_at > func.now(),
 )
 
 
@@ -260,12 +249,24 @@ async def delete_session_of_token(session: AsyncSession, token_hash: bytes) -> E
     return await _ended(session, delete(Session).where(Session.id == owner.scalar_subquery()))
 
 
+def _email_token_owner(token_hash: bytes, purpose: str) -> Select[User]:
+    """Whom an unspent token was sent to; a disabled user's is worth nothing."""
+    return (
+        select(User)
+        .join(EmailToken, EmailToken.user_id == User.id)
+        .where(
+            EmailToken.token_hash == token_hash,
+            EmailToken.purpose == purpose,
+            EmailToken.expires_at > func.now(),
+            User.disabled_at.is_(None),
+        )
+    )
+
+
 async def get_email_token_owner(
-    database: Database, token_hash: bytes, purpose: str
-) -> TokenOwner | None:
-    parameters = {"token_hash": token_hash, "purpose": purpose}
-    row = await database.read_one(_EMAIL_TOKEN_OWNER, parameters)
-    return TokenOwner(*row) if row else None
+    session: AsyncSession, token_hash: bytes, purpose: str
+) -> User | None:
+    return await session.scalar(_email_token_owner(token_hash, purpose))
 
 
 async def add_email_token(
@@ -278,19 +279,13 @@ async def add_email_token(
 
 
 async def spend_email_token(session: AsyncSession, token_hash: bytes, purpose: str) -> User | None:
-    """The user it was sent to, once; a disabled user's is worth nothing."""
     # The user first: two links of one user, spent at once, must not wait for each other.
-    user = await session.scalar(
-        select(User)
-        .join(EmailToken, EmailToken.user_id == User.id)
-        .where(EmailToken.token_hash == token_hash, User.disabled_at.is_(None))
-        .with_for_update(of=User)
-    )
-    token = delete(EmailToken).where(
-        EmailToken.token_hash == token_hash,
-        EmailToken.purpose == purpose,
-        EmailToken.expires_at > func.now(),
-    )
+    owner = _email_token_owner(token_hash, purpose).with_for_update(of=User)
+    user = await session.scalar(owner)
+    if user is None:
+        return None
+    token = delete(EmailToken).where(EmailToken.token_hash == token_hash)
+    # Of two requests with one link, the second waits for the user and finds no token.
     is_spent = await session.scalar(token.returning(EmailToken.user_id)) is not None
     return user if is_spent else None
 

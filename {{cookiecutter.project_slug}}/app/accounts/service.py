@@ -31,12 +31,7 @@ async def register_user(
     password = body.password.get_secret_value()
     hasher.refuse_obvious(password, body.email)
     password_hash = await hasher.hash(password)
-    user = User(
-        email=body.email,
-        full_name=body.full_name,
-        password_hash=password_hash,
-        role=role,
-    )
+    user = User(**body.model_dump(exclude={"password"}), password_hash=password_hash, role=role)
     try:
         async with database.transaction() as session:
             await repository.add_user(session, user)
