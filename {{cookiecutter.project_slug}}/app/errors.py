@@ -152,12 +152,13 @@ async def _answer_http_error(request: Request | WebSocket, error: Exception) -> 
 def _allowed_methods(request: Request) -> list[str]:
     # Starlette names those of the first route of the path only; RFC 9110 (10.2.1) wants all.
     path = request.url.path.removeprefix(request.scope.get("root_path", ""))
-    return sorted(
+    methods = {
         method
         for route in iter_route_contexts(request.app.routes)
         if route.path and _path_regex(route.path).match(path)
         for method in route.methods or ()
-    )
+    }
+    return sorted(methods | {"HEAD"} if "GET" in methods else methods)
 
 
 @cache

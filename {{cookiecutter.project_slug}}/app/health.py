@@ -52,5 +52,6 @@ async def version(settings: SettingsDep) -> Version:
     return Version(
         name=settings.service_name,
         version=settings.service_version,
-        git_revision=settings.git_revision,
+        # It tells strangers which mistakes are in it; admins see it on the home page of their app.
+        git_revision=None if settings.environment == "production" else settings.git_revision,
     )

@@ -47,11 +47,14 @@ class RequestMiddleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = int(message["status"])
-                MutableHeaders(scope=message)["X-Request-ID"] = request_id
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-ID"] = request_id
+                # What may be kept, a route says; most answers are for one person alone.
+                headers.setdefault("Cache-Control", "no-store")
             await send(message)
 
         try:
-            await self.app(scope, receive, send_with_id)
+            await self.app(_as_get(scope), receive, send_with_id)
         finally:
             _log_access(scope, status, started_at)
             structlog.contextvars.clear_contextvars()
@@ -87,6 +90,11 @@ class BodyLimitMiddleware:
             return message
 
         await self.app(scope, receive_counted, send)
+
+
+def _as_get(scope: Scope) -> Scope:
+    # FastAPI's routes know GET only; of an answer to HEAD, the server sends no body.
+    return {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
 
 
 def _request_id(scope: Scope) -> str:

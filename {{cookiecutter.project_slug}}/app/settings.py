@@ -119,10 +119,15 @@ class Settings(LogSettings):
     docs_enabled: bool | None = None
 
     # Accounts
-    token_issuer: str = "service"  # noqa: S105 (a name, not a secret)
-    token_audience: str = "service-api"  # noqa: S105
+    # The service's own name, so that two services with one key do not take each other's tokens.
+    token_issuer: str = Field(default_factory=lambda data: str(data["service_name"]), min_length=1)
+    token_audience: str = Field(
+        default_factory=lambda data: str(data["service_name"]), min_length=1
+    )
     access_token_seconds: int = Field(default=900, ge=30, le=86_400)
     refresh_token_seconds: int = Field(default=30 * 86_400, ge=3600)
+    # None: a session that is not refreshed lives as long as any other.
+    refresh_idle_seconds: int | None = Field(default=None, ge=60)
     # Two refreshes at once (a page with two tabs) are no theft. 0 turns the grace off.
     refresh_reuse_grace_seconds: int = Field(default=10, ge=0, le=60)
     # argon2id, RFC 9106 second recommended option: 64 MiB, 3 passes, 4 lanes.
@@ -181,8 +186,14 @@ class Settings(LogSettings):
     @model_validator(mode="after")
     def _refuse_weak_secrets_in_production(self) -> Self:
         secret = self.secret_key.get_secret_value()
-        if self.environment == "production" and is_weak(secret):
+        if self.environment != "production":
+            return self
+        if is_weak(secret):
             raise ValueError("SECRET_KEY is a placeholder: set 48 random bytes in production")
+        for key in self.jwt_keys or ():
+            # The others are made by a program, and their PEM has few different characters at times.
+            if key.alg == "HS256" and is_weak(key.key.get_secret_value()):
+                raise ValueError(f"JWT_KEYS: the key {key.kid} is a placeholder, not random")
         return self
 
     @property

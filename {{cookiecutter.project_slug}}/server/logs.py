@@ -43,16 +43,32 @@ def logging_config(settings: LogSettings) -> dict[str, object]:
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"line": formatter},
+        "filters": {"without_query": {"()": QueryFilter}},
         "handlers": {
             "stdout": {
                 "class": "logging.StreamHandler",
                 "formatter": "line",
                 "stream": "ext://sys.stdout",
+                "filters": ["without_query"],
             }
         },
         "root": {"level": settings.log_level.upper(), "handlers": ["stdout"]},
         "loggers": {"gunicorn.error": {"propagate": True}, "uvicorn.error": {"propagate": True}},
     }
+
+
+class QueryFilter(logging.Filter):
+    """Uvicorn's lines about WebSockets have the query string, where tokens may be."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.name == "uvicorn.error" and isinstance(record.args, tuple):
+            record.args = tuple(map(_without_query, record.args))
+        return True
+
+
+def _without_query(argument: object) -> object:
+    is_path = isinstance(argument, str) and argument.startswith("/")
+    return str(argument).partition("?")[0] if is_path else argument
 
 
 def _processors() -> list[Processor]:

@@ -63,3 +63,13 @@ async def test_version_tells_what_runs(client: AsyncClient, settings: Settings) 
         "version": settings.service_version,
         "git_revision": None,
     }
+
+
+@pytest.mark.parametrize(("environment", "told"), [("production", None), ("test", "abc123")])
+async def test_version_hides_the_revision_when_in_production(
+    app: FastAPI, state: State, environment: str, told: str | None
+) -> None:
+    values = {"environment": environment, "git_revision": "abc123"}
+    state["settings"] = state["settings"].model_copy(update=values)
+    async with connect(app, state) as client:
+        assert (await client.get("/version")).json()["git_revision"] == told

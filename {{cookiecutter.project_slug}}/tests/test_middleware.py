@@ -7,7 +7,7 @@ from fastapi import FastAPI
 from httpx2 import AsyncClient
 
 from app.lifespan import State
-from tests.conftest import connect
+from tests.conftest import SignedInUser, connect
 
 
 @pytest.fixture
@@ -61,3 +61,25 @@ async def test_chunked_body_is_refused_when_it_grows_over_the_limit(client: Asyn
     headers = {"Content-Type": "application/json"}
     response = await client.post("/api/v1/users", content=chunks(), headers=headers)
     assert (response.status_code, response.json()["status"]) == (413, 413)
+
+
+@pytest.mark.parametrize("path", ["/livez", "/version", "/api/v1/users/me", "/openapi.json"])
+async def test_head_is_answered_like_get(client: AsyncClient, path: str) -> None:
+    get, head = await client.get(path), await client.head(path)
+    assert head.status_code == get.status_code
+    assert head.headers["content-type"] == get.headers["content-type"]
+
+
+async def test_allowed_methods_name_head_where_get_works(client: AsyncClient) -> None:
+    response = await client.delete("/version")
+    assert (response.status_code, response.headers["allow"]) == (405, "GET, HEAD")
+
+
+async def test_no_answer_is_kept_by_a_cache_unless_its_route_says_so(
+    client: AsyncClient, user: SignedInUser
+) -> None:
+    for path in ("/api/v1/users/me", "/api/v1/auth/sessions", "/api/v1/items", "/nowhere"):
+        response = await client.get(path, headers=user.headers)
+        assert response.headers["cache-control"] == "no-store"
+    keys = await client.get("/.well-known/jwks.json")
+    assert keys.headers["cache-control"] == "public, max-age=300"

@@ -1,5 +1,6 @@
 """Settings refuse what would hurt later, and say it in one line."""
 
+import json
 import re
 from pathlib import Path
 
@@ -22,6 +23,16 @@ GOOD = {
 def test_production_is_refused_when_the_secret_is_weak(secret: str) -> None:
     with pytest.raises(ValueError, match=r"(?i)secret.key"):
         Settings.model_validate(GOOD | {"secret_key": secret})
+
+
+@pytest.mark.parametrize("secret", ["a" * 48, "changeme" * 6])
+def test_production_is_refused_when_a_key_of_the_ring_is_weak(secret: str) -> None:
+    good = {"kid": "one", "key": GOOD["secret_key"]}
+    ring = json.dumps([good, {"kid": "two", "key": secret}])
+    with pytest.raises(ValueError, match="JWT_KEYS: the key two") as refused:
+        Settings.model_validate(GOOD | {"jwt_keys": ring})
+    assert secret not in str(refused.value)
+    Settings.model_validate(GOOD | {"jwt_keys": ring, "environment": "development"})
 
 
 def test_start_is_refused_when_argon2_has_too_little_memory() -> None:

@@ -1,14 +1,15 @@
 """Who is signed in: the token is checked, then session and user are read in one statement."""
 
+from collections.abc import Callable
 from typing import Annotated, cast
 
-from fastapi import Depends, Security
+from fastapi import BackgroundTasks, Depends, Security
 from fastapi.security import OAuth2PasswordBearer, OAuth2PasswordRequestForm, SecurityScopes
 from starlette.requests import HTTPConnection
 
 from app.accounts import repository, roles
 from app.accounts.authentication import Authenticator, Login, LoginOrigin
-from app.accounts.email_links import EmailLinks
+from app.accounts.email_links import EmailLinks, send_password_notice
 from app.accounts.passwords import PasswordHasher
 from app.accounts.repository import AuthenticatedUser
 from app.accounts.schemas import read_email
@@ -35,6 +36,21 @@ async def get_email_links(connection: HTTPConnection) -> EmailLinks:
 
 TokenKeysDep = Annotated[TokenKeys, Depends(get_token_keys)]
 EmailLinksDep = Annotated[EmailLinks, Depends(get_email_links)]
+
+
+async def get_password_notice(
+    links: EmailLinksDep, background: BackgroundTasks
+) -> Callable[[str], None]:
+    """Tells the owner after the answer, where mail is set up."""
+
+    def send_later(to: str) -> None:
+        if links.is_mail_set_up:
+            background.add_task(send_password_notice, links, to)
+
+    return send_later
+
+
+PasswordNoticeDep = Annotated[Callable[[str], None], Depends(get_password_notice)]
 
 
 async def get_authenticator(

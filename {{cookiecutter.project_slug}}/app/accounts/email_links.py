@@ -108,8 +108,8 @@ async def verify_email(session: AsyncSession, token: str) -> None:
 
 async def reset_password(
     authenticator: Authenticator, origin: LoginOrigin, body: PasswordReset
-) -> None:
-    """Every session ends: whoever knew the old password is out."""
+) -> str:
+    """Every session ends: whoever knew the old password is out. The email of the owner."""
     database = authenticator.database
     token_hash = hash_opaque_token(body.token.get_secret_value())
     # Asked first, so that nobody makes us hash passwords with invented tokens.
@@ -130,6 +130,20 @@ async def reset_password(
     # Whoever reads the mailbox may log in from here, however many strangers guess elsewhere.
     policy = login_policy(authenticator.settings)
     await trust_address(database, policy, Attempt("login", user.email, origin.address))
+    return user.email
+
+
+async def send_password_notice(links: EmailLinks, to: str) -> None:
+    address = f"{str(links.settings.public_url).rstrip('/')}"
+    text = (
+        f"The password of your account at {address} was changed at this moment.\n\n"
+        "If it was not you, ask for a link there to choose another one;"
+        " all sessions end when you use it.\n"
+    )
+    try:
+        await links.mailer.send(to, "Your password was changed", text)
+    except MailError as error:
+        log.error("mail not sent", purpose="password-notice", reason=str(error))
 
 
 async def _hash_new(hasher: PasswordHasher, owner: User, password: str) -> str:

@@ -1,12 +1,12 @@
 """SQL of the accounts: reads take the database, writes the session of the request."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple, TypeVar
 from uuid import UUID
 
-from sqlalchemy import Select, bindparam, delete, func, select, update
+from sqlalchemy import Select, bindparam, delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.sql.dml import Delete, ReturningDelete
@@ -56,6 +56,7 @@ class SpentToken(NamedTuple):
     user_id: UUID
     scope: str
     role: Role
+    started_at: datetime
 
 
 # Built once: building one for every call costs about 400 us.
@@ -169,13 +170,23 @@ async def add_session(session: AsyncSession, row: Session, token_hash: bytes) ->
 
 
 async def touch_session(
-    session: AsyncSession, session_id: UUID, address: str | None, user_agent: str | None
+    session: AsyncSession, session_id: UUID, values: Mapping[str, object]
 ) -> None:
-    await session.execute(
-        update(Session)
-        .where(Session.id == session_id)
-        .values(last_used_at=func.now(), address=address, user_agent=user_agent)
+    statement = update(Session).where(Session.id == session_id)
+    await session.execute(statement.values(last_used_at=func.now(), **values))
+
+
+async def count_refreshes(session: AsyncSession, session_id: UUID, period: timedelta) -> int:
+    statement = select(func.count()).select_from(RefreshToken)
+    statement = statement.where(
+        RefreshToken.session_id == session_id, RefreshToken.used_at > func.now() - period
     )
+    return await session.scalar(statement) or 0
+
+
+async def delete_spent_tokens(session: AsyncSession, session_id: UUID, kept: timedelta) -> None:
+    statement = delete(RefreshToken).where(RefreshToken.session_id == session_id)
+    await session.execute(statement.where(RefreshToken.used_at < func.now() - kept))
 
 
 async def add_refresh_token(session: AsyncSession, session_id: UUID, token_hash: bytes) -> None:
@@ -203,21 +214,26 @@ async def spend_refresh_token(session: AsyncSession, token_hash: bytes) -> Spent
             User.disabled_at.is_(None),
         )
         .values(used_at=func.now())
-        .returning(Session.id, User.id, Session.scope, User.role)
+        .returning(Session.id, User.id, Session.scope, User.role, Session.created_at)
     )
     row = (await session.execute(statement)).one_or_none()
     return SpentToken(*row) if row else None
 
 
 async def delete_session_of_stolen_token(
-    session: AsyncSession, token_hash: bytes, grace_seconds: float
+    session: AsyncSession, token_hash: bytes, grace_seconds: float, user_agent: str | None
 ) -> EndedSession | None:
-    """When the token was spent longer ago than two refreshes at once would be apart."""
+    """When the token was spent longer ago than two refreshes of one client would be apart, or by
+    another program."""
     used_before = func.clock_timestamp() - timedelta(seconds=grace_seconds)
     statement = delete(Session).where(
         RefreshToken.token_hash == token_hash,
-        RefreshToken.used_at < used_before,
         Session.id == RefreshToken.session_id,
+        or_(
+            RefreshToken.used_at < used_before,
+            # Of the refresh that has spent it.
+            RefreshToken.used_at.is_not(None) & Session.user_agent.is_distinct_from(user_agent),
+        ),
     )
     return await _ended(session, statement)
 

@@ -13,6 +13,7 @@ from app.accounts.dependencies import (
     EmailLinksDep,
     LoginDep,
     LoginOriginDep,
+    PasswordNoticeDep,
     TokenKeysDep,
 )
 from app.accounts.schemas import (
@@ -35,12 +36,7 @@ from app.security_events import SecurityEvent, record_event
 from app.settings import SettingsDep
 
 
-async def forbid_caching(response: Response) -> None:
-    # RFC 6749, 5.1: no cache on the way may keep a token.
-    response.headers["Cache-Control"] = "no-store"
-
-
-auth = APIRouter(prefix="/auth", tags=["auth"], dependencies=[Depends(forbid_caching)])
+auth = APIRouter(prefix="/auth", tags=["auth"])
 users = APIRouter(prefix="/users", tags=["users"])
 well_known = APIRouter(prefix="/.well-known", tags=["auth"])
 
@@ -56,7 +52,7 @@ async def log_in(authenticator: AuthenticatorDep, keys: TokenKeysDep, login: Log
     return await sessions.log_in(authenticator, keys, login)
 
 
-@auth.post("/refresh", responses=problem_responses(401), response_model_exclude_none=True)
+@auth.post("/refresh", responses=problem_responses(401, 429), response_model_exclude_none=True)
 async def refresh(
     database: DatabaseDep,
     keys: TokenKeysDep,
@@ -127,10 +123,13 @@ async def request_password_reset(
 
 @auth.post("/password-reset", status_code=204, responses=problem_responses(403))
 async def reset_password(
-    authenticator: AuthenticatorDep, origin: LoginOriginDep, body: PasswordReset
+    authenticator: AuthenticatorDep,
+    origin: LoginOriginDep,
+    notice: PasswordNoticeDep,
+    body: PasswordReset,
 ) -> None:
     """Choose a new password with the token of a link; all sessions end."""
-    await email_links.reset_password(authenticator, origin, body)
+    notice(await email_links.reset_password(authenticator, origin, body))
 
 
 @users.post(
@@ -176,10 +175,12 @@ async def change_password(
     authenticator: AuthenticatorDep,
     current_user: AccountOwnerDep,
     origin: LoginOriginDep,
+    notice: PasswordNoticeDep,
     body: PasswordChange,
 ) -> None:
     """Change your password; all other sessions end."""
     await service.change_password(authenticator, current_user, origin, body)
+    notice(current_user.email)
 
 
 @well_known.get("/jwks.json")

@@ -1,6 +1,7 @@
 """How sessions begin, go on and end. No connection is held while a password is hashed."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -9,7 +10,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.accounts import repository, roles
 from app.accounts.authentication import Authenticator, Login, LoginOrigin
 from app.accounts.models import Session
-from app.accounts.repository import AuthenticatedUser, Credentials, EndedSession
+from app.accounts.repository import (
+    AuthenticatedUser,
+    Credentials,
+    EndedSession,
+    SpentToken,
+)
 from app.accounts.schemas import SessionOut, TokenPair
 from app.accounts.tokens import (
     TokenKeys,
@@ -18,7 +24,13 @@ from app.accounts.tokens import (
     new_opaque_token,
 )
 from app.database import Database
-from app.errors import ForbiddenError, NotFoundError, UnauthorizedError, UnavailableError
+from app.errors import (
+    ForbiddenError,
+    NotFoundError,
+    TooManyRequestsError,
+    UnauthorizedError,
+    UnavailableError,
+)
 from app.security_events import SecurityEvent, record_event
 from app.settings import Settings
 from app.throttling import service as throttling
@@ -28,6 +40,10 @@ _LISTED_MAX = 100
 CHANGED_MEANWHILE = "The account was changed at this moment."
 # More than a login adds, so the tables shrink; few enough that nobody feels it.
 _ROWS_PURGED_PER_LOGIN = 20
+# An access token lives for 30 s at least (ACCESS_TOKEN_SECONDS): nobody needs more.
+_REFRESHES_PER_HOUR_MAX = 120
+# Who comes back with a spent token after that gets a 401, and the session goes on.
+_SPENT_TOKENS_KEPT = timedelta(days=7)
 
 
 async def refuse_outdated(session: AsyncSession, credentials: Credentials) -> None:
@@ -43,10 +59,9 @@ async def log_in(authenticator: Authenticator, keys: TokenKeys, login: Login) ->
     scope = user.role.grant(login.scopes or roles.SCOPES)
     if not scope:
         raise ForbiddenError("None of the scopes that are asked for can be granted.")
-    lifetime = timedelta(seconds=authenticator.settings.refresh_token_seconds)
     row = Session(
         user_id=user.user_id,
-        expires_at=datetime.now(UTC) + lifetime,
+        expires_at=_expires_at(authenticator.settings, datetime.now(UTC)),
         address=login.origin.address,
         user_agent=login.origin.user_agent,
         scope=scope,
@@ -79,14 +94,15 @@ async def refresh(
         await repository.lock_session_of_token(session, spent_hash)
         owner = await repository.spend_refresh_token(session, spent_hash)
         if owner:
+            await _refuse_too_many(session, owner)
+            await repository.delete_spent_tokens(session, owner.session_id, _SPENT_TOKENS_KEPT)
             token_hash = hash_opaque_token(refresh_token)
             await repository.add_refresh_token(session, owner.session_id, token_hash)
-            await repository.touch_session(
-                session, owner.session_id, origin.address, origin.user_agent
-            )
+            values = {**asdict(origin), "expires_at": _expires_at(settings, owner.started_at)}
+            await repository.touch_session(session, owner.session_id, values)
         else:
             ended = await repository.delete_session_of_stolen_token(
-                session, spent_hash, settings.refresh_reuse_grace_seconds
+                session, spent_hash, settings.refresh_reuse_grace_seconds, origin.user_agent
             )
             if ended is not None:
                 _record_reuse(ended)
@@ -96,6 +112,20 @@ async def refresh(
     scope = owner.role.grant(owner.scope.split())
     access_token = issue_access_token(keys, owner.user_id, owner.session_id, scope)
     return _token_pair(keys, access_token, refresh_token)
+
+
+def _expires_at(settings: Settings, started_at: datetime) -> datetime:
+    ends_at = started_at + timedelta(seconds=settings.refresh_token_seconds)
+    if settings.refresh_idle_seconds is None:
+        return ends_at
+    return min(ends_at, datetime.now(UTC) + timedelta(seconds=settings.refresh_idle_seconds))
+
+
+async def _refuse_too_many(session: AsyncSession, owner: SpentToken) -> None:
+    count = await repository.count_refreshes(session, owner.session_id, timedelta(hours=1))
+    if count > _REFRESHES_PER_HOUR_MAX:
+        record_event(SecurityEvent.ATTEMPT_THROTTLED, owner.user_id, door="refresh")
+        raise TooManyRequestsError("Too many refreshes of this session; wait.", 60)
 
 
 async def log_out(session: AsyncSession, refresh_token: str) -> None:

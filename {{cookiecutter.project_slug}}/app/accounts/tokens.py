@@ -21,6 +21,9 @@ from app.settings import Settings
 
 # Ours have about 500 bytes, with RS256 800.
 _TOKEN_LENGTH_MAX = 2048
+# RFC 9068, 2.1. Before it was JWT: such tokens are good for the rest of their short life.
+_TYPE = "at+jwt"
+_FORMER_TYPE = "JWT"
 # Clocks of two hosts may differ by this much.
 _CLOCK_SKEW_SECONDS = 30
 
@@ -51,6 +54,7 @@ class TokenKey:
     verifying_key: Key
     # What every token of this key begins with: alg, kid and typ, always in the same words.
     header_segment: str
+    former_segment: str
 
 
 @dataclass(frozen=True)
@@ -64,15 +68,21 @@ class TokenKeys:
 
 def build_token_keys(settings: Settings) -> TokenKeys:
     keys = [_build_key(key) for key in settings.token_key_ring]
-    return TokenKeys(keys[0], {key.header_segment: key for key in keys}, settings)
+    by_segment = {
+        segment: key for key in keys for segment in (key.header_segment, key.former_segment)
+    }
+    return TokenKeys(keys[0], by_segment, settings)
 
 
 def _build_key(key: SigningKey) -> TokenKey:
     signing_key = jwk.construct(key.key.get_secret_value(), key.alg)
     is_shared = key.alg == "HS256"
     verifying_key = signing_key if is_shared else signing_key.public_key()
-    header_segment = jws.sign({}, signing_key, {"kid": key.kid}, key.alg).partition(".")[0]
-    return TokenKey(key.kid, key.alg, signing_key, verifying_key, header_segment)
+    segments = [
+        jws.sign({}, signing_key, {"kid": key.kid, "typ": typ}, key.alg).partition(".")[0]
+        for typ in (_TYPE, _FORMER_TYPE)
+    ]
+    return TokenKey(key.kid, key.alg, signing_key, verifying_key, *segments)
 
 
 def public_keys(keys: TokenKeys) -> Sequence[Mapping[str, str]]:
@@ -84,7 +94,7 @@ def public_keys(keys: TokenKeys) -> Sequence[Mapping[str, str]]:
             "alg": key.algorithm,
             "use": "sig",
         }
-        for key in keys.by_header_segment.values()
+        for key in dict.fromkeys(keys.by_header_segment.values())
         if key.algorithm != "HS256"
     ]
 
@@ -104,7 +114,8 @@ def issue_access_token(keys: TokenKeys, user_id: UUID, session_id: UUID, scope: 
     )
     key = keys.signing
     payload = claims.model_dump(mode="json")
-    return jws.sign(payload, key.signing_key, {"kid": key.kid}, key.algorithm)
+    header = {"kid": key.kid, "typ": _TYPE}
+    return jws.sign(payload, key.signing_key, header, key.algorithm)
 
 
 def read_access_token(keys: TokenKeys, token: str) -> AccessClaims:

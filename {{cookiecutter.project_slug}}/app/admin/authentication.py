@@ -21,16 +21,20 @@ from app.admin.model_views import database_of
 from app.security_events import SecurityEvent, hash_email, record_event
 from app.settings import Settings
 
+# With the prefix, browsers take it from HTTPS only, so a page at plain HTTP cannot plant one.
+# Not `__Host-`: that must be sent to every path, and this one is for /admin alone.
 _COOKIE = "admin_session"
+_COOKIE_IN_PRODUCTION = f"__Secure-{_COOKIE}"
 
 
 class AdminAuthentication(AuthenticationBackend):
     """The cookie holds two ids, signed; what they are worth is decided by the database."""
 
     def __init__(self, settings: Settings) -> None:
+        is_production = settings.environment == "production"
         super().__init__(
             secret_key=_cookie_key(settings),
-            session_cookie=_COOKIE,
+            session_cookie=_COOKIE_IN_PRODUCTION if is_production else _COOKIE,
             # From the login on; using it does not prolong it. Default: 14 days.
             max_age=settings.admin_session_seconds,
             path=f"{settings.root_path}/admin",
@@ -38,7 +42,7 @@ class AdminAuthentication(AuthenticationBackend):
             same_site="strict",
             # Over plain HTTP, as in development, a Secure cookie would not come back.
             # Default: False.
-            https_only=settings.environment == "production",
+            https_only=is_production,
         )
         self._settings = settings
 

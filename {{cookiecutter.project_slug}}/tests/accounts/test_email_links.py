@@ -17,7 +17,7 @@ from app.lifespan import State, build_state
 from app.settings import Settings
 from app.throttling.models import ThrottleBucket
 from tests.accounts.test_router import log_in, read_me
-from tests.conftest import SignedInUser, connect, sign_up
+from tests.conftest import PASSWORD, SignedInUser, connect, sign_up
 from tests.mailbox import Mailbox, smtp_settings
 from tests.throttling.test_service import wait
 
@@ -162,6 +162,31 @@ async def test_mails_are_bounded_alike_when_the_address_is_unknown(
         statuses = [(await ask_for_reset(client, email)).status_code for _ in range(6)]
         assert statuses == [202] * 5 + [429]
     assert len(mailbox.messages) == 5
+
+
+async def test_reset_link_dies_when_the_password_is_changed(
+    client: AsyncClient, user: SignedInUser, mailbox: Mailbox
+) -> None:
+    await ask_for_reset(client, user.email)
+    token = token_in_last_mail(mailbox)
+    body = {"current_password": PASSWORD, "new_password": NEW_PASSWORD}
+    changed = await client.put("/api/v1/users/me/password", json=body, headers=user.headers)
+    assert changed.status_code == 204
+    assert (await reset(client, token, "a third one, good as well")).status_code == 403
+
+
+async def test_owner_is_told_by_mail_when_the_password_is_changed_or_reset(
+    client: AsyncClient, user: SignedInUser, mailbox: Mailbox
+) -> None:
+    await ask_for_reset(client, user.email)
+    await reset(client, token_in_last_mail(mailbox))
+    pair = (await log_in(client, NEW_PASSWORD)).json()
+    headers = {"Authorization": f"Bearer {pair['access_token']}"}
+    body = {"current_password": NEW_PASSWORD, "new_password": PASSWORD}
+    await client.put("/api/v1/users/me/password", json=body, headers=headers)
+    notices = [mail for mail in mailbox.messages if "was changed" in mail["subject"]]
+    assert [mail["to"] for mail in notices] == [user.email] * 2
+    assert PASSWORD not in str(mailbox.messages)
 
 
 async def test_mails_of_one_mailbox_are_bounded_when_its_names_differ(

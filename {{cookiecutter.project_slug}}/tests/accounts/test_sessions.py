@@ -19,6 +19,7 @@ from manage.accounts import purge_all
 from tests.accounts.test_router import log_in, read_me, refresh
 from tests.conftest import PASSWORD, SignedInUser, connect, sign_up
 
+HOUR = timedelta(hours=1)
 SESSIONS = "/api/v1/auth/sessions"
 
 
@@ -202,3 +203,58 @@ async def test_authorize_button_finds_the_token_route_below_the_root_path(
         url = scheme["flows"]["password"]["tokenUrl"]
         assert url == "/service/api/v1/auth/token"
         assert (await client.post(url, data={})).status_code == 422
+
+
+async def test_session_ends_when_it_is_idle_for_too_long(
+    app: FastAPI, settings: Settings, database: Database
+) -> None:
+    state = build_state(settings.model_copy(update={"refresh_idle_seconds": 3600}), database)
+    await sign_up(state, "ada@example.com")
+    async with connect(app, state) as client:
+        pair = (await log_in(client)).json()
+        async with database.transaction() as session:
+            # Half an hour passes, and then more than an hour.
+            earlier = Session.expires_at - timedelta(minutes=30)
+            await session.execute(update(Session).values(expires_at=earlier))
+        pair = (await refresh(client, pair["refresh_token"])).json()
+        rows = await database.read_all(select(Session.expires_at - Session.last_used_at))
+        assert max(row[0] for row in rows) == pytest.approx(HOUR, abs=timedelta(minutes=1))
+        async with database.transaction() as session:
+            await session.execute(update(Session).values(expires_at=Session.expires_at - 2 * HOUR))
+        assert (await refresh(client, pair["refresh_token"])).status_code == 401
+        assert (await read_me(client, pair["access_token"])).status_code == 401
+
+
+async def test_refresh_deletes_tokens_that_were_spent_long_ago(
+    client: AsyncClient, user: SignedInUser, database: Database
+) -> None:
+    pair = (await log_in(client)).json()
+    for _ in range(3):
+        pair = (await refresh(client, pair["refresh_token"])).json()
+        async with database.transaction() as session:
+            spent = update(RefreshToken).where(RefreshToken.used_at.is_not(None))
+            await session.execute(spent.values(used_at=RefreshToken.used_at - 8 * 24 * HOUR))
+    await refresh(client, pair["refresh_token"])
+    spent_rows = select(func.count()).where(RefreshToken.used_at.is_not(None))
+    assert await database.read_one(spent_rows) == (1,)
+
+
+async def test_refreshes_of_one_session_are_limited(
+    client: AsyncClient, user: SignedInUser
+) -> None:
+    pair, count = (await log_in(client)).json(), 0
+    while (answer := await refresh(client, pair["refresh_token"])).status_code == 200:
+        pair, count = answer.json(), count + 1
+    assert (answer.status_code, answer.headers["retry-after"], count) == (429, "60", 120)
+
+
+async def test_session_ends_within_the_grace_when_another_program_sends_a_spent_token(
+    client: AsyncClient, user: SignedInUser
+) -> None:
+    pair = (await log_in(client)).json()
+    renewed = (await refresh(client, pair["refresh_token"])).json()
+    assert (await refresh(client, pair["refresh_token"])).status_code == 401
+    assert (await read_me(client, renewed["access_token"])).status_code == 200
+    client.headers["User-Agent"] = "another program"
+    assert (await refresh(client, pair["refresh_token"])).status_code == 401
+    assert (await read_me(client, renewed["access_token"])).status_code == 401

@@ -36,7 +36,7 @@ def claims(settings: Settings) -> dict[str, object]:
 
 def sign(settings: Settings, claims: dict[str, object], **header: str) -> str:
     key = settings.token_key_ring[0]
-    header = {"kid": key.kid} | header
+    header = {"kid": key.kid, "typ": "at+jwt"} | header
     return jws.sign(claims, key.key.get_secret_value(), headers=header, algorithm="HS256")
 
 
@@ -124,3 +124,20 @@ def test_token_is_refused_when_another_key_signed_it(
 ) -> None:
     with pytest.raises(UnauthorizedError):
         read_access_token(keys, jws.sign(claims, "x" * 32, algorithm="HS256"))
+
+
+def test_token_says_its_type_and_the_name_of_the_service(settings: Settings) -> None:
+    given = {"database_url", "secret_key"}
+    given_settings = settings.model_dump(include=given)
+    named = Settings.model_validate(given_settings | {"service_name": "bar"})
+    keys = build_token_keys(named)
+    token = issue_access_token(keys, USER_ID, SESSION_ID, "account")
+    assert jws.get_unverified_header(token)["typ"] == "at+jwt"
+    claims = read_access_token(keys, token)
+    assert (claims.iss, claims.aud) == ("bar", "bar")
+
+
+def test_token_of_the_former_type_is_good_until_it_expires(
+    keys: TokenKeys, settings: Settings, claims: dict[str, object]
+) -> None:
+    assert read_access_token(keys, sign(settings, claims, typ="JWT")).sub == USER_ID

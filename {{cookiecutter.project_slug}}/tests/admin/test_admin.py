@@ -77,7 +77,9 @@ async def test_cookie_is_secure_in_production(
 ) -> None:
     app = create_app(settings.model_copy(update={"environment": "production"}))
     async with connect(app, state) as client:
-        assert "; secure" in (await log_in(client)).headers["set-cookie"].lower()
+        cookie = (await log_in(client)).headers["set-cookie"]
+    assert "; secure" in cookie.lower()
+    assert cookie.startswith("__Secure-admin_session=")
 
 
 @pytest.mark.parametrize(
