@@ -68,6 +68,9 @@ def test_public_page_is_ok(client: httpx2.Client, path: str) -> None:
     response = client.get(path)
     assert response.status_code == 200
     assert len(response.headers.get_list("x-request-id")) == 1
+    head = client.head(path)
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-type"] == response.headers["content-type"]
 
 
 @pytest.mark.parametrize(

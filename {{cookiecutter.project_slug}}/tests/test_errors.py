@@ -17,13 +17,13 @@ async def test_unknown_path_is_a_problem(client: AsyncClient) -> None:
 
 async def test_wrong_method_is_a_problem_that_names_the_right_one(client: AsyncClient) -> None:
     response = await client.delete("/livez")
-    assert (response.status_code, response.headers["allow"]) == (405, "GET")
+    assert (response.status_code, response.headers["allow"]) == (405, "GET, HEAD")
     assert response.headers["content-type"] == "application/problem+json"
 
 
 async def test_all_methods_are_named_when_a_path_has_several(client: AsyncClient) -> None:
     response = await client.put("/api/v1/users/me")
-    assert (response.status_code, response.headers["allow"]) == (405, "GET, PATCH")
+    assert (response.status_code, response.headers["allow"]) == (405, "GET, HEAD, PATCH")
 
 
 async def test_invalid_body_names_the_field_and_hides_the_value(client: AsyncClient) -> None:

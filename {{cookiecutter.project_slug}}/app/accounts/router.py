@@ -35,7 +35,6 @@ from app.errors import ForbiddenError, problem_responses
 from app.security_events import SecurityEvent, record_event
 from app.settings import SettingsDep
 
-
 auth = APIRouter(prefix="/auth", tags=["auth"])
 users = APIRouter(prefix="/users", tags=["users"])
 well_known = APIRouter(prefix="/.well-known", tags=["auth"])
