@@ -152,14 +152,14 @@ async def test_migration_tries_again_when_a_table_is_in_use(
 def test_new_migration_passes_the_checks_when_it_is_fixed(config: Config, tmp_path: Path) -> None:
     command.upgrade(config, "head")
     comment = Column("comment", String(200), server_default="a default that makes a long line")
-    table = Table("parcel", Model.metadata, Column("id", Integer, primary_key=True), comment)
+    table = Table("not_a_feature", Model.metadata, Column("id", Integer, primary_key=True), comment)
     shutil.copytree(ROOT / "migrations", tmp_path / "migrations")
     config.set_main_option("script_location", str(tmp_path / "migrations"))
     try:
-        command.revision(config, "parcels", autogenerate=True)
+        command.revision(config, "not a feature", autogenerate=True)
     finally:
         Model.metadata.remove(table)
-    [made] = (tmp_path / "migrations" / "versions").glob("*_parcels.py")
+    [made] = (tmp_path / "migrations" / "versions").glob("*_not_a_feature.py")
     assert run_ruff("check", made) == 1
     # What `make fix` runs, then what `make check` runs.
     for arguments in (["check", "--fix-only"], ["format"], ["check"], ["format", "--check"]):
