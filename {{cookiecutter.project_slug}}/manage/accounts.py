@@ -72,7 +72,7 @@ async def purge_all(database: Database) -> int:
 
 def _read_password(from_stdin: bool) -> str:
     if from_stdin:
-        return sys.stdin.readline().rstrip("\n")
+        return sys.stdin.readline().rstrip("\r\n")
     prompt = click.prompt("Password", hide_input=True, confirmation_prompt=True)
     return str(prompt)
 

@@ -59,14 +59,14 @@ async def admit_request(
     mailbox = f"{_SAME_MAILBOX.sub('', local)}@{domain}"
     attempt = Attempt(reason, email, origin.address, counted_as=mailbox)
     try:
-        await admit(links.database, _mail_policy(links.settings, reason), attempt)
+        await admit(links.database, mail_policy(links.settings, reason), attempt)
     except TooManyRequestsError:
         hashed = hash_email(links.settings, email)
         record_event(SecurityEvent.ATTEMPT_THROTTLED, door=reason, email_hash=hashed)
         raise
 
 
-def _mail_policy(settings: Settings, reason: MailReason) -> ThrottlePolicy:
+def mail_policy(settings: Settings, reason: MailReason) -> ThrottlePolicy:
     # 5 at once, then waits that double. A stranger who goes on asking for resets cannot shut the
     # owner out: before half the life of one link is over, the next may be sent.
     is_reset = reason == "reset-password"
