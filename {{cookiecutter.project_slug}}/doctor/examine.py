@@ -53,8 +53,7 @@ def examine_files(root: Path, settings: AllSettings) -> list[Finding]:
     # Held by systemd on a machine without the files of the deployment.
     has_unix_socket = Path("/run", f"{settings.service_name}.socket").is_socket()
     if config is not None:
-        in_production = settings.environment == "production"
-        findings += gunicorn.check_gunicorn(root, config, in_production=in_production)
+        findings += gunicorn.check_gunicorn(root, config, settings)
         has_unix_socket |= all(str(one).startswith("unix:") for one in config.bind)
     if find_spec("doctor.files"):
         # Its parsers are slow to import, and not in the image.

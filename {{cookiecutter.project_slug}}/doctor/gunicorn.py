@@ -7,8 +7,13 @@ from pathlib import Path
 
 from gunicorn.config import Config
 
-from doctor.finding import Finding, error, warning
+from doctor.finding import Entry, Finding, error, warning
+from doctor.rules import Rule, among, broken_rules
+from doctor.settings import AllSettings
 from doctor.timeouts import Value
+from server import handover
+from server.capacity import plan_capacity
+from server.machine import read_machine
 
 FILE = Path("gunicorn.conf.py")
 # gunicorn's settings that the Uvicorn worker does not read.
@@ -21,6 +26,64 @@ _INERT = (
     "limit_request_fields",
     "limit_request_field_size",
     "statsd_host",
+)
+RULES = (
+    Rule(
+        "worker_class",
+        "sync",
+        among("server.worker.worker"),
+        "gunicorn",
+        "Another worker does not drain, and knows neither the deadline nor the lame duck.",
+        'Write worker_class = "server.worker.Worker".',
+    ),
+    Rule(
+        "preload_app",
+        "False",
+        among("false"),
+        "gunicorn",
+        "A reload keeps the old code, and workers share what must not be shared.",
+        "Leave preload_app out.",
+    ),
+    Rule(
+        "reuse_port",
+        "False",
+        among("false"),
+        "gunicorn",
+        "The kernel gives connections to workers that are leaving.",
+        "Leave reuse_port out.",
+    ),
+    Rule(
+        "daemon",
+        "False",
+        among("false"),
+        "gunicorn",
+        "Whoever started it takes it for ended: systemd, Docker, Kubernetes.",
+        "Leave daemon out.",
+    ),
+    Rule(
+        "proxy_protocol",
+        "off",
+        among("off", "false"),
+        "gunicorn",
+        "nginx does not speak it: every request is refused.",
+        "Leave proxy_protocol out.",
+    ),
+    Rule(
+        "logconfig_dict",
+        "{}",
+        lambda text: text != "{}",
+        "log",
+        "Lines are no JSON and have no request id.",
+        "Write logconfig_dict = logging_config(settings).",
+    ),
+    Rule(
+        "raw_env",
+        "[]",
+        lambda text: "WEB_CONCURRENCY" in text and "DATABASE_POOL_SIZE" in text,
+        "connection budget",
+        "Workers do not know the plan and open more connections.",
+        "Hand WEB_CONCURRENCY and DATABASE_POOL_SIZE to the workers.",
+    ),
 )
 
 
@@ -54,13 +117,52 @@ def gunicorn_timeouts(root: Path, config: Config | None) -> dict[str, list[Value
     }
 
 
-def check_gunicorn(root: Path, config: Config, *, in_production: bool) -> list[Finding]:
+def check_gunicorn(root: Path, config: Config, settings: AllSettings) -> list[Finding]:
     return [
+        *broken_rules(RULES, lambda name: _entry(root, config, name), str(FILE)),
+        *_check_hooks(root, config),
+        *_check_settings(root, config, settings),
         *_check_stall(root, config),
         *_check_inert(root, config),
         *_check_recycling(root, config),
-        *_check_reload(root, config, in_production=in_production),
+        *_check_reload(root, config, settings),
     ]
+
+
+def _entry(root: Path, config: Config, name: str) -> Entry:
+    return Entry(str(config.settings[name].get()), _where(root, name))
+
+
+def _check_hooks(root: Path, config: Config) -> Iterator[Finding]:
+    for name in vars(handover).keys() & config.settings.keys():
+        if config.settings[name].get() is not getattr(handover, name):
+            yield error(
+                "gunicorn",
+                f"The hook {name} is not that of server/handover.py.",
+                str(FILE),
+                "Requests are lost while workers are replaced.",
+                f"Import {name} from server.handover.",
+            )
+
+
+def _check_settings(root: Path, config: Config, settings: AllSettings) -> Iterator[Finding]:
+    """What this file hands over; another value here is one that nobody else knows."""
+    plan = plan_capacity(settings, read_machine(), settings.web_concurrency)
+    for name, planned in (
+        ("workers", plan.workers),
+        ("bind", [f"{settings.app_host}:{settings.app_port}"]),
+        ("forwarded_allow_ips", settings.forwarded_allow_ips),
+    ):
+        value = config.settings[name].get()
+        own = ",".join(value) if isinstance(value, list) and name != "bind" else value
+        if own != planned:
+            yield error(
+                "gunicorn",
+                f"{name} is {value} and not {planned}, as the settings say.",
+                _where(root, name),
+                "nginx, the plan of connections and the probes go by the settings.",
+                "Leave the line as it was; write settings.",
+            )
 
 
 def _check_stall(root: Path, config: Config) -> Iterator[Finding]:
@@ -100,8 +202,8 @@ def _check_recycling(root: Path, config: Config) -> Iterator[Finding]:
         )
 
 
-def _check_reload(root: Path, config: Config, *, in_production: bool) -> Iterator[Finding]:
-    if config.reload and in_production:
+def _check_reload(root: Path, config: Config, settings: AllSettings) -> Iterator[Finding]:
+    if config.reload and settings.environment == "production":
         what = "gunicorn reloads when files change."
         why = "A deployment half copied is served."
         yield error("production", what, _where(root, "reload"), why, "Leave reload out.")

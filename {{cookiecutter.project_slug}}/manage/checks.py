@@ -55,5 +55,8 @@ def doctor(as_json: bool) -> None:
     else:
         for finding in findings:
             click.echo(str(finding))
-        click.echo(f"{counts['error']} errors, {counts['warning']} warnings.")
+        told = (
+            f"{counts[one]} {one}{'' if counts[one] == 1 else 's'}" for one in ("error", "warning")
+        )
+        click.echo(f"{', '.join(told)}.")
     sys.exit(1 if counts["error"] else 0)

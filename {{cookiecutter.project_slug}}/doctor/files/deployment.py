@@ -6,19 +6,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from doctor.finding import Entry, Finding, error, warning
+from doctor.rules import misspelled
 from doctor.settings import (
     AllSettings,
+    check_mail_security,
+    check_public_url,
     everybody_is_trusted,
+    known_variables,
+    networks_of,
     too_many_connections,
     trusts_everybody,
 )
 from doctor.timeouts import TIMEOUTS, Value
-from server.capacity import GENERATIONS, plan_capacity, plan_pool_size
+from server.capacity import GENERATIONS, MASTER_MEMORY_MIB, plan_capacity, plan_pool_size
 from server.machine import Machine
 
 _INTERPOLATION = re.compile(r"\$\{\w+(?::?-([^}]*)|[^}]*)\}|\$\w+")
 _SECRETS = re.compile(r"^(SECRET_KEY|JWT_KEYS)$|PASSWORD$")
 _URL_PASSWORD = re.compile(r"://[^/@:]*:[^/@]+@")
+# Of PostgreSQL's: kept for superusers, and for migrations, `manage`, backups and monitoring.
+SPARE_CONNECTIONS = 10
 _CAPACITY_SETTINGS = (
     "replicas",
     "web_concurrency",
@@ -32,6 +39,8 @@ class Deployment:
     """Everything may be missing; `where` is the container or unit."""
 
     where: str
+    # Of the deployment: compose, kubernetes or systemd.
+    kind: str = ""
     is_nginx: bool = False
     environment: Mapping[str, Entry] = field(default_factory=dict)
     # Those of doctor/timeouts.py that this file sets.
@@ -42,6 +51,16 @@ class Deployment:
     has_read_only_root: bool = False
     writable: tuple[str, ...] = ()
     has_unix_socket: bool = False
+    # What ENVIRONMENT is without a line: the image sets it.
+    environment_default: str = "production"
+    # What the upstream of nginx has to name.
+    listens: str = ""
+    # Where nginx calls from: an address or a network; "*" is a unix socket.
+    nginx_address: Entry | None = None
+    # Of PostgreSQL, where it is deployed too.
+    max_connections: Entry | None = None
+    # Of nginx's container.
+    ports: tuple[Entry, ...] = ()
 
 
 def interpolate(text: str) -> str | None:
@@ -87,10 +106,13 @@ def check_deployment(deployment: Deployment, settings: AllSettings) -> list[Find
         findings += [
             *_check_secrets(deployment),
             *_check_production(deployment),
+            *_check_mail(deployment),
             *_check_trust(deployment),
+            *_check_spelling(deployment),
             *_check_concurrency(deployment),
             *_check_replicas(deployment, own),
             *_check_room(deployment, own),
+            *_check_memory(deployment, own),
         ]
     return findings
 
@@ -113,7 +135,8 @@ def _check_root(deployment: Deployment) -> Iterator[Finding]:
 def _check_secrets(deployment: Deployment) -> Iterator[Finding]:
     for name, entry in deployment.environment.items():
         is_secret = _SECRETS.search(name) or _URL_PASSWORD.search(entry.value)
-        if is_secret and entry.value and "$" not in entry.value:
+        is_shared = "/.env:" not in entry.where  # git ignores that one
+        if is_secret and is_shared and entry.value and "$" not in entry.value:
             yield error(
                 "secrets",
                 f"{name} is written out.",
@@ -124,26 +147,78 @@ def _check_secrets(deployment: Deployment) -> Iterator[Finding]:
 
 
 def _check_production(deployment: Deployment) -> Iterator[Finding]:
-    for name, allowed, default in (
-        ("ENVIRONMENT", ("production",), "production"),
-        ("DOCS_ENABLED", ("", "false", "0"), "false"),
+    for name, allowed, default, missing in (
+        ("ENVIRONMENT", ("production",), "production", deployment.environment_default),
+        ("DOCS_ENABLED", ("", "false", "0"), "false", "false"),
+        ("LOG_LEVEL", ("info", "warning", "error", ""), "info", "info"),
     ):
-        entry = deployment.environment.get(name)
-        value = interpolate(entry.value) if entry else None
-        if entry and value is not None and value.lower() not in allowed:
+        entry = deployment.environment.get(name) or Entry(missing, deployment.where)
+        value = interpolate(entry.value)
+        # A staging overlay may write more into its log.
+        may_differ = name == "LOG_LEVEL" and "/staging/" in entry.where
+        if value is not None and value.lower() not in allowed and not may_differ:
             yield error(
                 "production",
                 f"{name} is {value}.",
                 entry.where,
-                "Docs are public and weak secrets are accepted outside of production.",
+                "Outside of production docs are public, weak secrets accepted, logs full.",
                 f"Write {name}={default}.",
             )
 
 
 def _check_trust(deployment: Deployment) -> Iterator[Finding]:
-    entry = deployment.environment.get("FORWARDED_ALLOW_IPS")
-    if entry and trusts_everybody(entry.value) and not deployment.has_unix_socket:
+    entry = deployment.environment.get("FORWARDED_ALLOW_IPS") or Entry(
+        str(AllSettings.model_fields["forwarded_allow_ips"].default), deployment.where
+    )
+    trusted, nginx = interpolate(entry.value), deployment.nginx_address
+    if trusted is None:
+        return
+    if trusts_everybody(trusted) and not deployment.has_unix_socket:
         yield everybody_is_trusted(entry.where)
+    elif nginx and not _includes(trusted, nginx.value):
+        yield error(
+            "trusted proxies",
+            f"FORWARDED_ALLOW_IPS is {trusted}, and nginx calls from {nginx.value}.",
+            entry.where,
+            "Every client has the address of nginx, in logs and in limits.",
+            f"Write FORWARDED_ALLOW_IPS={nginx.value}.",
+        )
+
+
+def _includes(trusted: str, address: str) -> bool:
+    allowed, called_from = list(networks_of(trusted)), list(networks_of(address))
+    return trusted.strip() == address or any(
+        one.version == other.version
+        and int(one.network_address) <= int(other.network_address)
+        and int(other.broadcast_address) <= int(one.broadcast_address)
+        for one in allowed
+        for other in called_from
+    )
+
+
+def _check_mail(deployment: Deployment) -> Iterator[Finding]:
+    """What is written; what is not is a matter of the live settings."""
+    url = deployment.environment.get("PUBLIC_URL")
+    if url and interpolate(url.value):
+        yield from check_public_url(interpolate(url.value) or "", url.where)
+    security = deployment.environment.get("SMTP_SECURITY")
+    if security:
+        host = deployment.environment.get("SMTP_HOST") or security
+        yield from check_mail_security(security.value, host.value, security.where)
+
+
+def _check_spelling(deployment: Deployment) -> Iterator[Finding]:
+    names = [(name, entry.where) for name, entry in deployment.environment.items()]
+    yield from misspelled(names, known_variables())
+    arguments = deployment.environment.get("GUNICORN_CMD_ARGS")
+    if arguments:
+        yield error(
+            "gunicorn",
+            "GUNICORN_CMD_ARGS is set.",
+            arguments.where,
+            "Its arguments win over gunicorn.conf.py, where the numbers are checked.",
+            "Write settings instead.",
+        )
 
 
 def _settings_of(deployment: Deployment, settings: AllSettings) -> AllSettings:
@@ -187,6 +262,34 @@ def _check_replicas(deployment: Deployment, settings: AllSettings) -> Iterator[F
         budget = settings.database_connection_budget
         if connections > budget:
             yield too_many_connections(deployment.where, connections, budget)
+        yield from _check_max_connections(deployment, connections)
+
+
+def _check_max_connections(deployment: Deployment, connections: int) -> Iterator[Finding]:
+    most = deployment.max_connections
+    if most and connections > int(most.value) - SPARE_CONNECTIONS:
+        yield error(
+            "connection budget",
+            f"max_connections is {most.value}, and the service opens up to {connections}.",
+            most.where,
+            "PostgreSQL refuses what is over its limit: too many clients.",
+            f"Write max_connections={connections + SPARE_CONNECTIONS} or more.",
+        )
+
+
+def _check_memory(deployment: Deployment, settings: AllSettings) -> Iterator[Finding]:
+    workers = settings.web_concurrency or 1
+    each = GENERATIONS * settings.worker_memory_mib + settings.worker_peak_memory_mib
+    needed = MASTER_MEMORY_MIB + workers * each
+    limit = deployment.memory_bytes
+    if limit is not None and limit < needed * 2**20:
+        yield error(
+            "capacity",
+            f"{limit // 2**20} MiB of memory for {workers} workers, which need {needed}.",
+            deployment.where,
+            "The kernel kills them while they reload or hash passwords.",
+            f"Allow {needed} MiB, or fewer workers.",
+        )
 
 
 def _check_room(deployment: Deployment, settings: AllSettings) -> Iterator[Finding]:

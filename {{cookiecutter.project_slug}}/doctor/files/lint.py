@@ -1,20 +1,28 @@
 """All files of a deployment: what is wrong in them, and the timeouts that they set.
 
-A kind of file is a module here: `read_…` finds its values with file and line, `check_…` its
-mistakes, `…_timeouts` what takes part in the order of timeouts.
+A kind of file is a module here: `read_…` finds its values with file and line and breaks of its
+rules, `…_timeouts` what takes part in the order of timeouts.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from doctor.files import compose, kubernetes, nginx, pgbouncer, systemd
+from doctor.files import compose, kubernetes, nginx, nginx_rules, pgbouncer, systemd
 from doctor.files.deployment import Deployment, check_deployment, values_by_timeout
-from doctor.finding import Finding, Severity
+from doctor.finding import Finding, Severity, error
 from doctor.settings import AllSettings
 from doctor.timeouts import Values
 
-_FILES = (nginx.MAIN, compose.FILE, kubernetes.FOLDER, systemd.UNIT)
+# What a deployment lays over deploy/nginx/site.
+_OVERLAYS = {
+    "compose": compose.NGINX_SITE,
+    "kubernetes": kubernetes.NGINX_SITE,
+    "systemd": systemd.NGINX_SITE,
+}
+# The name of the service in a unix socket: what install.sh and systemd write.
+_SERVICE_NAME = re.compile(r"NAME|%[pNn]")
 
 
 @dataclass(frozen=True)
@@ -25,22 +33,29 @@ class Lint:
 
 
 def lint_files(root: Path, settings: AllSettings) -> Lint:
-    directives, findings = nginx.read_nginx(root)
     deployments: list[Deployment] = []
+    findings: list[Finding] = []
     for read in (compose.read_compose, kubernetes.read_kubernetes, systemd.read_systemd):
         found, mistakes = read(root)
         deployments.extend(found)
         findings.extend(mistakes)
+    kinds = {one.kind for one in deployments}
+    trees, refused = nginx.read_nginx(root, {kind: _OVERLAYS[kind] for kind in kinds})
     pooler = pgbouncer.read_pgbouncer(root)
-    findings.extend(nginx.check_nginx(directives, settings.max_body_bytes))
+    findings.extend(refused)
+    for tree in trees.values():
+        findings.extend(nginx_rules.check_nginx(tree, settings.max_body_bytes))
     findings.extend(pgbouncer.check_pgbouncer(pooler, settings.database_connection_budget))
     for deployment in deployments:
         findings.extend(check_deployment(deployment, settings))
-    findings.extend(_missing(file) for file in _FILES if not (root / file).exists())
+        if deployment.kind in trees:
+            findings.extend(_check_ports(deployment, trees[deployment.kind]))
+    if not (root / nginx.MAIN).exists() or not deployments:
+        findings.append(_missing(nginx.MAIN if deployments else Path("deploy")))
     return Lint(
-        findings,
+        list(dict.fromkeys(findings)),
         timeouts=(
-            nginx.nginx_timeouts(directives),
+            *(nginx_rules.nginx_timeouts(tree) for tree in trees.values()),
             values_by_timeout(deployments),
             pgbouncer.pgbouncer_timeouts(pooler),
         ),
@@ -48,6 +63,30 @@ def lint_files(root: Path, settings: AllSettings) -> Lint:
     )
 
 
+def _check_ports(deployment: Deployment, tree: nginx.Block) -> Iterator[Finding]:
+    """Between nginx and gunicorn, and between nginx and its container."""
+    expected = _SERVICE_NAME.sub("*", deployment.listens)
+    for server in nginx_rules.upstream_servers(tree):
+        if expected and _SERVICE_NAME.sub("*", server.value) != expected:
+            yield error(
+                "ports",
+                f"The upstream is {server.value}, and gunicorn listens on {deployment.listens}.",
+                server.where,
+                "nginx answers 502 to every request.",
+                f"Write server {deployment.listens};",
+            )
+    listening = nginx_rules.listening_ports(tree)
+    for port in deployment.ports if deployment.is_nginx else ():
+        if port.value not in listening:
+            yield error(
+                "ports",
+                f"Port {port.value} is published, and nginx listens on no such port.",
+                port.where,
+                "Nobody answers there.",
+                "Write one of site/listen.conf.",
+            )
+
+
 def _missing(file: Path) -> Finding:
-    what, why = "It is not here, so it was not checked.", "A service has files of one deployment."
+    what, why = "It is not here, so it was not checked.", "There is nothing of a deployment in it."
     return Finding(Severity.NOTE, "files", what, str(file), why, "")

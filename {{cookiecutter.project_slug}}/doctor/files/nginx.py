@@ -1,28 +1,64 @@
-"""The real nginx files, read by a parser of nginx's own language."""
+"""The nginx configuration of each deployment, put together as that deployment does it, and read."""
 
+import re
+import shutil
+import subprocess
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
 import crossplane
+from crossplane.analyzer import DIRECTIVES
 
-from doctor.finding import Finding, error, parse_bytes, parse_seconds
-from doctor.timeouts import Value
+from doctor.finding import Entry, Finding, error
 
-MAIN = Path("deploy/nginx/nginx.conf")
-# Fragments of other machines: each deployment brings some.
-_FRAGMENTS = "deploy/**/nginx*/**/*.conf"
-_WEAK_PROTOCOLS = {"SSLv2", "SSLv3", "TLSv1", "TLSv1.1"}
-_EVERYBODY = {"0.0.0.0/0", "::/0", "all"}
-# A timeout, the directive, and the block that it must or must not stand in.
-_TIMEOUTS = {
-    ("proxy_connect_timeout", ""): "proxy_connect",
-    ("proxy_next_upstream_timeout", ""): "next_upstream",
-    ("keepalive_timeout", "upstream"): "upstream_keepalive",
-    ("keepalive_timeout", "http"): "client_keepalive",
-    ("worker_shutdown_timeout", ""): "nginx_shutdown",
-}
+FOLDER = Path("deploy/nginx")
+MAIN = FOLDER / "nginx.conf"
+# The variant without a deployment: site/ with the files for TLS over it.
+TLS = "tls"
+# Directives that are younger than the parser's list.
+_YOUNGER = ("http2", "http3", "keepalive_min_timeout", "ssl_conf_command", "ssl_reject_handshake")
+# Where containers mount the files of deploy/nginx/site.
+_MOUNTED_SITE = re.compile(r"/etc/nginx-(?:site|listen)/")
+_COMMENT = re.compile(r"^[ \t]*#.*$", re.MULTILINE)
+_TEST_SECONDS = 20
+# Blocks with values of their own instead of directives.
+_TABLES = ("map", "geo", "types", "charset_map", "split_clients")
+# https://nginx.org/en/docs/syntax.html
+_TIME = re.compile(r"(\d+(ms|[smhdwMy])? ?)+")
+
+
+@dataclass
+class Block:
+    """A part in braces, or the whole file; its directives and the blocks in it."""
+
+    name: str
+    arguments: tuple[str, ...]
+    where: str
+    parent: "Block | None" = None
+    directives: list["Directive"] = field(default_factory=list)
+    blocks: list["Block"] = field(default_factory=list)
+
+    def own(self, name: str) -> list["Directive"]:
+        return [one for one in self.directives if one.name == name]
+
+    def effective(self, name: str) -> list["Directive"]:
+        """As nginx inherits: all from the nearest block that has any."""
+        return self.own(name) or (self.parent.effective(name) if self.parent else [])
+
+    def entry(self, name: str) -> Entry | None:
+        found = self.effective(name)
+        return Entry(" ".join(found[-1].arguments), found[-1].where) if found else None
+
+    def walk(self) -> Iterator["Block"]:
+        yield self
+        for block in self.blocks:
+            yield from block.walk()
+
+    def called(self, name: str) -> list["Block"]:
+        return [block for block in self.walk() if block.name == name]
 
 
 @dataclass(frozen=True)
@@ -30,14 +66,10 @@ class Directive:
     name: str
     arguments: tuple[str, ...]
     where: str
-    # Names of the blocks around it, the innermost last.
-    blocks: tuple[str, ...]
-    # Of the block that it stands in: other directives there.
-    siblings: frozenset[tuple[str, ...]]
+    block: Block
 
 
 _Statement = Mapping[str, object]
-_Placed = tuple[str, _Statement]
 
 
 @dataclass(frozen=True)
@@ -46,150 +78,109 @@ class _Source:
     statements: Sequence[_Statement]
 
 
-def read_nginx(root: Path) -> tuple[list[Directive], list[Finding]]:
-    """All directives of all files, and a finding for each file that cannot be read."""
-    directives: list[Directive] = []
-    findings: list[Finding] = []
-    read: set[str] = set()
-    files = [root / MAIN] if (root / MAIN).is_file() else []
-    files.extend(sorted(path for path in root.glob(_FRAGMENTS) if path != root / MAIN))
-    for file in files:
-        if str(file) in read:
-            continue  # included by the main file
-        payload = crossplane.parse(
-            str(file), single=file != root / MAIN, check_ctx=False, check_args=False
-        )
-        findings.extend(_unreadable(root, one) for one in payload["errors"])
-        config = [_Source(_relative(root, one["file"]), one["parsed"]) for one in payload["config"]]
-        read.update(one["file"] for one in payload["config"])
-        top = [(config[0].file, statement) for statement in config[0].statements]
-        directives.extend(_walk(config, top, ()))
-    return directives, findings
+def read_nginx(
+    root: Path, overlays: Mapping[str, Path | None]
+) -> tuple[dict[str, Block], list[Finding]]:
+    """By deployment, each with the folder that it lays over site/; and what nginx refuses."""
+    if not (root / MAIN).is_file():
+        return {}, []
+    trees: dict[str, Block] = {}
+    findings: dict[Finding, None] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, overlay in {**overlays, TLS: FOLDER / "site-tls"}.items():
+            copy = Path(folder, name)
+            origins = _assemble(root, copy, overlay)
+            tree, mistakes = _parse(copy, origins)
+            findings |= dict.fromkeys(mistakes or _ask_nginx(copy, origins))
+            if not mistakes:
+                trees[name] = tree
+    return trees, list(findings)
 
 
-def nginx_timeouts(directives: Sequence[Directive]) -> dict[str, list[Value]]:
-    values: dict[str, list[Value]] = {}
-    for directive in directives:
-        timeout = _timeout_of(directive)
-        seconds = parse_seconds(directive.arguments[0]) if directive.arguments else None
-        if timeout and seconds is not None:
-            values.setdefault(timeout, []).append(Value(seconds, directive.where))
-    return values
+def _assemble(root: Path, copy: Path, overlay: Path | None) -> dict[str, str]:
+    """Copies, with the file that each of them comes from."""
+    layers = [(FOLDER, copy), (FOLDER / "site", copy / "mounted-site")]
+    if overlay:
+        layers.append((overlay, copy / "site"))
+    origins: dict[str, str] = {}
+    for source, target in layers:
+        for file in sorted((root / source).rglob("*.conf")):
+            placed = target / file.relative_to(root / source)
+            placed.parent.mkdir(parents=True, exist_ok=True)
+            # The parser is slow, and most of a file is comments; lines keep their numbers.
+            text = _COMMENT.sub("", file.read_text(encoding="utf-8"))
+            placed.write_text(_MOUNTED_SITE.sub(f"{copy}/mounted-site/", text), encoding="utf-8")
+            origins[str(placed)] = str(file.relative_to(root))
+    return origins
 
 
-def check_nginx(directives: Sequence[Directive], max_body_bytes: int) -> list[Finding]:
-    return [
-        finding
-        for directive in directives
-        for finding in (
-            *_check_body_limit(directive, max_body_bytes),
-            *_check_trust(directive),
-            *_check_tls(directive),
-            *_check_retry(directive),
-        )
+def _parse(copy: Path, origins: Mapping[str, str]) -> tuple[Block, list[Finding]]:
+    payload = crossplane.parse(str(copy / MAIN.name))
+    config = [_Source(origins[one["file"]], one["parsed"]) for one in payload["config"]]
+    whole = Block("main", (), str(MAIN))
+    _fill(config, whole, [(config[0].file, one) for one in config[0].statements])
+    mistakes = [
+        _refused(str(one["error"]).partition(" in /")[0], f"{origins[one['file']]}:{one['line']}")
+        for one in payload["errors"]
     ]
+    return whole, [*mistakes, *_check_directives(whole)]
 
 
-def _walk(
-    config: Sequence[_Source], statements: Sequence[_Placed], blocks: tuple[str, ...]
-) -> Iterator[Directive]:
-    placed = [one for file, statement in statements for one in _included(config, file, statement)]
-    siblings = frozenset((str(one["directive"]), *_arguments(one)) for _, one in placed)
-    for file, statement in placed:
-        name = str(statement["directive"])
-        where = f"{file}:{statement['line']}"
-        yield Directive(name, _arguments(statement), where, blocks, siblings)
-        inner = cast("list[_Statement]", statement.get("block", []))
-        yield from _walk(config, [(file, one) for one in inner], (*blocks, name))
+def _check_directives(whole: Block) -> Iterator[Finding]:
+    """What the parser leaves to nginx: names, and values that are times."""
+    for block in whole.walk():
+        for one in block.directives if block.name not in _TABLES else ():
+            first = "".join(one.arguments[:1])
+            if one.name not in _YOUNGER and one.name not in DIRECTIVES:
+                yield _refused(f'unknown directive "{one.name}"', one.where)
+            elif one.name.endswith("_timeout") and not _TIME.fullmatch(first):
+                yield _refused(f'"{first}" is no time for {one.name}', one.where)
 
 
-def _included(config: Sequence[_Source], file: str, statement: _Statement) -> Iterator[_Placed]:
-    if "includes" not in statement:
-        yield file, statement
-    for number in cast("list[int]", statement.get("includes", [])):
-        source = config[number]
-        for one in source.statements:
-            yield from _included(config, source.file, one)
+def _fill(
+    config: Sequence[_Source], block: Block, statements: Sequence[tuple[str, _Statement]]
+) -> None:
+    for file, statement in statements:
+        if "includes" in statement:
+            for number in cast("list[int]", statement["includes"]):
+                source = config[number]
+                _fill(config, block, [(source.file, one) for one in source.statements])
+            continue
+        name, where = str(statement["directive"]), f"{file}:{statement['line']}"
+        arguments = tuple(cast("list[str]", statement["args"]))
+        block.directives.append(Directive(name, arguments, where, block))
+        if "block" in statement:
+            inner = Block(name, arguments, where, block)
+            block.blocks.append(inner)
+            within = cast("list[_Statement]", statement["block"])
+            _fill(config, inner, [(file, one) for one in within])
 
 
-def _arguments(statement: _Statement) -> tuple[str, ...]:
-    return tuple(cast("list[str]", statement["args"]))
-
-
-def _relative(root: Path, file: str) -> str:
-    path = Path(file)
-    return str(path.relative_to(root)) if path.is_relative_to(root) else file
-
-
-def _timeout_of(directive: Directive) -> str | None:
-    if directive.name == "proxy_read_timeout":
-        streams = ("proxy_buffering", "off") in directive.siblings
-        return "stream_read" if streams else "proxy_read"
-    innermost = directive.blocks[-1] if directive.blocks else "http"
-    # A server or location may change the client's keep-alive as well.
-    block = "upstream" if innermost == "upstream" else "http"
-    return _TIMEOUTS.get((directive.name, block)) or _TIMEOUTS.get((directive.name, ""))
-
-
-def _check_body_limit(directive: Directive, max_body_bytes: int) -> Iterator[Finding]:
-    if directive.name != "client_max_body_size":
+def _ask_nginx(copy: Path, origins: Mapping[str, str]) -> Iterator[Finding]:
+    """nginx's own word, where it is installed; values and variables are checked by it alone."""
+    program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/sbin")
+    if program is None:
         return
-    size = parse_bytes(directive.arguments[0])
-    if size != max_body_bytes:
-        yield error(
-            "body limit",
-            f"client_max_body_size is {directive.arguments[0]}, MAX_BODY_BYTES {max_body_bytes}.",
-            directive.where,
-            "The smaller one decides, whatever the other says.",
-            f"Write client_max_body_size {max_body_bytes}; or change MAX_BODY_BYTES.",
-        )
+    for file in copy.rglob("*.conf"):
+        # This nginx may be older than the one that will run, and stands on another machine.
+        text = re.sub(r"^\s*(http2|user) .*;", "", file.read_text(), flags=re.M)
+        text = re.sub(r"^(\s*server )\S+ resolve;", r"\1 127.0.0.1;", text, flags=re.M)
+        file.write_text(text, encoding="utf-8")
+    done = subprocess.run(  # noqa: S603
+        [program, "-t", "-e", "stderr", "-c", str(copy / MAIN.name)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=_TEST_SECONDS,
+    )
+    # What names no line is about this machine: ports, folders, certificates.
+    for message, file, line in re.findall(
+        r"\[emerg\] (?:\S+: )?(.*) in (/\S+):(\d+)$", done.stderr, re.M
+    ):
+        if file in origins and not re.search('host not found|no "ssl_certificate"', message):
+            yield _refused(message, f"{origins[file]}:{line}")
 
 
-def _check_trust(directive: Directive) -> Iterator[Finding]:
-    arguments = " ".join(directive.arguments)
-    if directive.name == "proxy_set_header" and arguments.lower().startswith("x-forwarded-for "):
-        if directive.arguments[1] != "$remote_addr":
-            yield error(
-                "trusted proxies",
-                "X-Forwarded-For keeps what the client sent.",
-                directive.where,
-                "Every client chooses its own address in logs and limits.",
-                "Write proxy_set_header X-Forwarded-For $remote_addr; and real_ip for a balancer.",
-            )
-    elif directive.name == "set_real_ip_from" and directive.arguments[0] in _EVERYBODY:
-        yield error(
-            "trusted proxies",
-            "Everybody counts as a load balancer.",
-            directive.where,
-            "Every client chooses its own address in logs and limits.",
-            "Write the networks of the balancer only.",
-        )
-
-
-def _check_tls(directive: Directive) -> Iterator[Finding]:
-    weak = _WEAK_PROTOCOLS.intersection(directive.arguments)
-    if directive.name == "ssl_protocols" and weak:
-        yield error(
-            "tls",
-            f"{' and '.join(sorted(weak))} can be negotiated.",
-            directive.where,
-            "They are broken, and forbidden since RFC 8996.",
-            "Write ssl_protocols TLSv1.2 TLSv1.3.",
-        )
-
-
-def _check_retry(directive: Directive) -> Iterator[Finding]:
-    if directive.name == "proxy_next_upstream" and "non_idempotent" in directive.arguments:
-        yield error(
-            "retry",
-            "nginx sends a POST again.",
-            directive.where,
-            "What was done once may be done twice.",
-            "Leave non_idempotent out.",
-        )
-
-
-def _unreadable(root: Path, mistake: Mapping[str, object]) -> Finding:
-    where = f"{_relative(root, str(mistake['file']))}:{mistake['line']}"
-    what, why = "This file cannot be read as nginx configuration.", "Nothing in it is checked."
-    return error("nginx", what, where, why, "Run nginx -t.")
+def _refused(message: str, where: str) -> Finding:
+    why = "nginx does not start with it, and a reload keeps the old files."
+    return error("nginx", f"nginx refuses it: {message}.", where, why, "Correct it; see nginx -t.")

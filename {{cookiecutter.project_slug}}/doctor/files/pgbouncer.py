@@ -6,6 +6,7 @@ from pathlib import Path
 
 from doctor.files.deployment import read_environment_file
 from doctor.finding import Entry, Finding, error
+from doctor.rules import Rule, among, broken_rules
 from doctor.timeouts import Value
 
 FILE = Path("deploy/compose/pgbouncer.ini")
@@ -16,6 +17,27 @@ _QUERY_TIMEOUTS = {
     "lock_timeout": "lock",
     "idle_in_transaction_session_timeout": "idle_in_transaction",
 }
+# https://www.pgbouncer.org/config.html has the defaults.
+_POOL_SIZE_DEFAULT = "20"
+_QUERY_WAIT_SECONDS_DEFAULT = "120"
+RULES = (
+    Rule(
+        "pool_mode",
+        "session",
+        among("transaction"),
+        "connection budget",
+        "Every connection of the service then keeps one of PostgreSQL's, so nothing is saved.",
+        "Write pool_mode = transaction.",
+    ),
+    Rule(
+        "auth_type",
+        "md5",
+        among("scram-sha-256", "cert", "hba", "pam"),
+        "secrets",
+        "Passwords are not asked for, or are easy to find out.",
+        "Write auth_type = scram-sha-256.",
+    ),
+)
 
 
 def read_pgbouncer(root: Path) -> Mapping[str, Entry]:
@@ -24,12 +46,15 @@ def read_pgbouncer(root: Path) -> Mapping[str, Entry]:
 
 
 def pgbouncer_timeouts(entries: Mapping[str, Entry]) -> dict[str, list[Value]]:
-    return {timeout: [value] for timeout, value in _timeouts(entries)}
+    return {timeout: [value] for timeout, value in _timeouts(entries)} if entries else {}
 
 
 def check_pgbouncer(entries: Mapping[str, Entry], budget: int) -> Iterator[Finding]:
-    pool = entries.get("default_pool_size")
-    if pool and pool.value.isdecimal() and int(pool.value) > budget:
+    if not entries:
+        return
+    yield from broken_rules(RULES, entries.get, str(FILE))
+    pool = entries.get("default_pool_size") or Entry(_POOL_SIZE_DEFAULT, str(FILE))
+    if pool.value.isdecimal() and int(pool.value) > budget:
         yield error(
             "connection budget",
             f"PgBouncer opens up to {pool.value} connections, and the budget is {budget}.",
@@ -37,23 +62,15 @@ def check_pgbouncer(entries: Mapping[str, Entry], budget: int) -> Iterator[Findi
             "PostgreSQL refuses what is over its limit: too many clients.",
             "Lower default_pool_size, or raise DATABASE_CONNECTION_BUDGET.",
         )
-    mode = entries.get("pool_mode")
-    if mode and mode.value != "transaction":
-        yield error(
-            "connection budget",
-            f"pool_mode is {mode.value}.",
-            mode.where,
-            "Every connection of the service then keeps one of PostgreSQL's, so nothing is saved.",
-            "Write pool_mode = transaction.",
-        )
 
 
 def _timeouts(entries: Mapping[str, Entry]) -> Iterator[tuple[str, Value]]:
-    wait = entries.get("query_wait_timeout")
-    if wait and wait.value.isdecimal():
-        yield "pool_wait", Value(float(wait.value), wait.where)
-    database = entries.get(_DATABASE)
-    if database:
-        for name, milliseconds in re.findall(r"SET (\w+) = (\d+)", database.value):
-            if name in _QUERY_TIMEOUTS:
-                yield _QUERY_TIMEOUTS[name], Value(int(milliseconds) / 1000, database.where)
+    """0 and a missing line of connect_query both mean that nothing ends."""
+    wait = entries.get("query_wait_timeout") or Entry(_QUERY_WAIT_SECONDS_DEFAULT, str(FILE))
+    if wait.value.isdecimal():
+        yield "pool_wait", Value(float(wait.value) or float("inf"), wait.where)
+    database = entries.get(_DATABASE) or Entry("", str(FILE))
+    set_there = dict(re.findall(r"SET (\w+) = (\d+)", database.value))
+    for name, timeout in _QUERY_TIMEOUTS.items():
+        seconds = int(set_there.get(name, 0)) / 1000
+        yield timeout, Value(seconds or float("inf"), database.where)

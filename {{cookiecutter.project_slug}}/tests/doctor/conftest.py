@@ -2,7 +2,6 @@
 
 import re
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ ROOT = Path(__file__).parent.parent.parent
 # What a generated service has instead of a placeholder of the template.
 PLACEHOLDER = re.compile(r"\{\{.*?\}\}")
 
-Edit = Callable[[str, str, str], None]
+DEPLOYMENTS = ("compose", "kubernetes", "systemd")
 
 
 @pytest.fixture
@@ -32,13 +31,23 @@ def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("ENVIRONMENT", "production")
     monkeypatch.setenv("DATABASE_URL", "postgresql://app:pR4kx9vTq2LmZ7@127.0.0.1/app")
     monkeypatch.setenv("SECRET_KEY", "Zk3vQ1xT8mLw0PbYc5RfJ7sHdN2aGu9E")
+    monkeypatch.setenv("PUBLIC_URL", "https://service.example")
+    monkeypatch.setenv("SMTP_HOST", "smtp.example.com")
     return tmp_path
+
+
+def keep_deployment(folder: Path, kind: str) -> None:
+    """As in a generated service, which has one; any of them will do for what all have."""
+    found = [one for one in DEPLOYMENTS if (folder / "deploy" / one).is_dir()]
+    kept = kind if kind in DEPLOYMENTS else found[0]
+    for name in set(found) - {kept}:
+        shutil.rmtree(folder / "deploy" / name)
 
 
 def edit(folder: Path, name: str, pattern: str, text: str) -> None:
     """Skips when this service has no such file: it has those of one deployment."""
-    file = folder / name
-    if not file.is_file():
+    file = next(iter(sorted(folder.glob(name))), None)
+    if file is None:
         pytest.skip(f"{name} is not here")
     changed, count = re.subn(pattern, text, file.read_text(), flags=re.MULTILINE)
     assert count == 1, f"{pattern} stands in {name} {count} times"
