@@ -16,6 +16,8 @@ from tests.system.database import run_in, running_postgres
 
 COMPOSE = "deploy/compose/compose.yaml"
 DEPLOYMENTS = ("compose", "kubernetes", "systemd")
+# What every guide asks for.
+BY_HAND = {"PUBLIC_URL": "https://service.example.com", "SMTP_HOST": "smtp.example.com"}
 # Depends on the machine of the tests, not on the deployment.
 OF_THE_MACHINE = {"kernel"}
 
@@ -33,6 +35,7 @@ class Services:
             cwd=folder,
             env=own_environment()
             | {"DATABASE_URL": self.database_url}
+            | BY_HAND
             | SETTINGS[deployment](folder),
             capture_output=True,
             text=True,

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from doctor.files import compose, kubernetes, nginx, nginx_rules, pgbouncer, systemd
+from doctor.files import compose, kubernetes, nginx, nginx_checks, pgbouncer, systemd
 from doctor.files.deployment import Deployment, check_deployment, values_by_timeout
 from doctor.finding import Finding, Severity, error
 from doctor.settings import AllSettings
@@ -44,7 +44,7 @@ def lint_files(root: Path, settings: AllSettings) -> Lint:
     pooler = pgbouncer.read_pgbouncer(root)
     findings.extend(refused)
     for tree in trees.values():
-        findings.extend(nginx_rules.check_nginx(tree, settings.max_body_bytes))
+        findings.extend(nginx_checks.check_nginx(tree, settings.max_body_bytes))
     findings.extend(pgbouncer.check_pgbouncer(pooler, settings.database_connection_budget))
     for deployment in deployments:
         findings.extend(check_deployment(deployment, settings))
@@ -55,7 +55,7 @@ def lint_files(root: Path, settings: AllSettings) -> Lint:
     return Lint(
         list(dict.fromkeys(findings)),
         timeouts=(
-            *(nginx_rules.nginx_timeouts(tree) for tree in trees.values()),
+            *(nginx_checks.nginx_timeouts(tree) for tree in trees.values()),
             values_by_timeout(deployments),
             pgbouncer.pgbouncer_timeouts(pooler),
         ),
@@ -66,7 +66,7 @@ def lint_files(root: Path, settings: AllSettings) -> Lint:
 def _check_ports(deployment: Deployment, tree: nginx.Block) -> Iterator[Finding]:
     """Between nginx and gunicorn, and between nginx and its container."""
     expected = _SERVICE_NAME.sub("*", deployment.listens)
-    for server in nginx_rules.upstream_servers(tree):
+    for server in nginx_checks.upstream_servers(tree):
         if expected and _SERVICE_NAME.sub("*", server.value) != expected:
             yield error(
                 "ports",
@@ -75,7 +75,7 @@ def _check_ports(deployment: Deployment, tree: nginx.Block) -> Iterator[Finding]
                 "nginx answers 502 to every request.",
                 f"Write server {deployment.listens};",
             )
-    listening = nginx_rules.listening_ports(tree)
+    listening = nginx_checks.listening_ports(tree)
     for port in deployment.ports if deployment.is_nginx else ():
         if port.value not in listening:
             yield error(
