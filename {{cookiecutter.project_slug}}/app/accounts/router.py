@@ -53,15 +53,11 @@ async def log_in(authenticator: AuthenticatorDep, keys: TokenKeysDep, login: Log
 
 @auth.post("/refresh", responses=problem_responses(401, 429), response_model_exclude_none=True)
 async def refresh(
-    database: DatabaseDep,
-    keys: TokenKeysDep,
-    settings: SettingsDep,
-    origin: LoginOriginDep,
-    body: RefreshRequest,
+    database: DatabaseDep, keys: TokenKeysDep, origin: LoginOriginDep, body: RefreshRequest
 ) -> TokenPair:
     """Trade a refresh token for a new pair; the old one is spent."""
     spent_token = body.refresh_token.get_secret_value()
-    return await sessions.refresh(database, keys, settings, origin, spent_token)
+    return await sessions.refresh(database, keys, origin, spent_token)
 
 
 @auth.post("/logout", status_code=204)

@@ -82,11 +82,7 @@ async def log_in(authenticator: Authenticator, keys: TokenKeys, login: Login) ->
 
 
 async def refresh(
-    database: Database,
-    keys: TokenKeys,
-    settings: Settings,
-    origin: LoginOrigin,
-    spent_token: str,
+    database: Database, keys: TokenKeys, origin: LoginOrigin, spent_token: str
 ) -> TokenPair:
     """A new pair for an unspent token; a token spent before ends its session, for it was stolen."""
     spent_hash, refresh_token = hash_opaque_token(spent_token), new_opaque_token()
@@ -98,11 +94,11 @@ async def refresh(
             await repository.delete_spent_tokens(session, owner.session_id, _SPENT_TOKENS_KEPT)
             token_hash = hash_opaque_token(refresh_token)
             await repository.add_refresh_token(session, owner.session_id, token_hash)
-            values = {**asdict(origin), "expires_at": _expires_at(settings, owner.started_at)}
+            values = {**asdict(origin), "expires_at": _expires_at(keys.settings, owner.started_at)}
             await repository.touch_session(session, owner.session_id, values)
         else:
             ended = await repository.delete_session_of_stolen_token(
-                session, spent_hash, settings.refresh_reuse_grace_seconds, origin.user_agent
+                session, spent_hash, keys.settings.refresh_reuse_grace_seconds, origin.user_agent
             )
             if ended is not None:
                 _record_reuse(ended)
