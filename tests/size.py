@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from tests.conftest import REPOSITORY, SERVICE
 
 PACKAGES = ("app", "server", "doctor", "development", "manage", "tests")
-# Lines of Python, blank ones and comments included.
-# 600 of the doctor's are tables of rules, so that a deleted line is judged by its default.
-LINES_MAX = {"app": 4_720, "server": 900, "doctor + development": 4_900}
+# Lines of Python, blank ones and comments included; 600 of the doctor's are tables of rules.
+LINES_MAX = {"app": 5_450, "server": 1_000, "doctor + development": 4_900}
+# What we want to come back to.
+LINES_GOAL = {"app": 4_500, "server": 900, "doctor + development": 3_087}
 FUNCTION_LINES_MAX = 40
 MODULE_LINES_MAX = 400
 ROUTE_DECORATORS = {"get", "post", "put", "patch", "delete", "websocket"}
@@ -26,6 +27,7 @@ def main() -> int:
     app, tests = sizes["app"], sizes["tests"]
     routes, fixtures = app.count_decorated(ROUTE_DECORATORS), tests.count_decorated({"fixture"})
     print(f"{routes} routes, {app.lines / routes:.0f} lines of app/ each; {fixtures} fixtures")
+    print("goals: " + ", ".join(f"{names} {lines:,}" for names, lines in LINES_GOAL.items()))
     mistakes = [*too_large(sizes)]
     for mistake in mistakes:
         print(mistake, file=sys.stderr)

@@ -12,7 +12,7 @@ log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 
 class SecurityEvent(StrEnum):
-    """The names are searched for and counted elsewhere: docs/security.md lists them."""
+    """The names are searched for and counted elsewhere: docs/security-events.md lists them."""
 
     SIGNED_UP = "signed_up"
     LOGIN_SUCCEEDED = "login_succeeded"

@@ -144,7 +144,7 @@ class Settings(LogSettings):
     login_attempts_per_account: int = Field(default=20, ge=2)
     # More, for an office behind one address.
     login_attempts_per_address: int = Field(default=200, ge=2)
-    # The right password waits so long at most; docs/security.md says how many wrong ones pass.
+    # The right password waits so long at most; docs/guessing.md says how many wrong ones pass.
     login_delay_seconds_max: float = Field(default=900, ge=1)
     # A guesser who lets an hour pass instead of waiting would have 600 guesses a day.
     login_forget_seconds: int = Field(default=86_400, ge=60)

@@ -29,7 +29,7 @@ from app.throttling.service import (
 
 Door = Literal["login", "sign-up", "verify-email", "reset-password"]
 OWNER = Attempt("login", "ada@example.com", "192.0.2.1")
-PAGE = Path(__file__).parents[2].joinpath("docs", "security.md").read_text("utf-8")
+PAGE = Path(__file__).parents[2].joinpath("docs", "guessing.md").read_text("utf-8")
 STRANGER = Attempt("login", "ada@example.com", "198.51.100.9")
 
 
