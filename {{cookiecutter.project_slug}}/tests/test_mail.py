@@ -15,8 +15,9 @@ async def test_mail_arrives(settings: Settings, mailbox: Mailbox) -> None:
     mailer = build_mailer(smtp_settings(settings, mailbox))
     await mailer.send("ada@example.com", "Grüße", "Guten Tag, Ada.")
     (message,) = mailbox.messages
-    assert (message["to"], message["subject"]) == ("ada@example.com", "Service: Grüße")
-    assert message["from"] == "Service <service@localhost.localdomain>"
+    title = settings.service_title
+    assert (message["to"], message["subject"]) == ("ada@example.com", f"{title}: Grüße")
+    assert message["from"] == f"{title} <service@localhost.localdomain>"
     assert message.get_content().strip() == "Guten Tag, Ada."
 
 
