@@ -137,7 +137,7 @@ async def test_worker_tells_which_keys_it_knows(
 
 def test_page_of_security_lists_the_events_of_the_code() -> None:
     page = ROOT.joinpath("docs", "security-events.md").read_text("utf-8")
-    listed = re.findall(r"^\| `([a-z_]+)` \|", page.partition("## Security events")[2], re.M)
+    listed = re.findall(r"^\| `([a-z_]+)` \|", page, re.M)
     assert listed == [event.value for event in SecurityEvent]
     code = "".join(path.read_text("utf-8") for path in ROOT.glob("app/*/*.py"))
     code += ROOT.joinpath("app", "lifespan.py").read_text("utf-8")
