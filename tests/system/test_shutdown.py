@@ -69,7 +69,7 @@ def watch_departure(stack: Stack) -> Departure:
 
 
 def open_websocket(stack: Stack) -> WebSocket:
-    websocket = WebSocket(stack.http_port, "/api/v1/events/socket")
+    websocket = WebSocket(stack.http_port, "/api/v1/events/ws")
     websocket.send(b"hello")
     assert websocket.receive() == (TEXT, b"hello")
     return websocket

@@ -43,7 +43,7 @@ async def stream(request: Request) -> StreamingResponse:
     return StreamingResponse(events(), media_type="text/event-stream")
 
 
-@router.websocket("/api/v1/events/socket")
+@router.websocket("/api/v1/events/ws")
 async def echo(websocket: WebSocket) -> None:
     await websocket.accept()
     async for text in websocket.iter_text():

@@ -14,6 +14,8 @@ UVICORN_DEFAULTS: dict[str, object] = {
     "server_header": False,
     # The middleware writes a line with duration, route and request id. Default: on.
     "access_log": False,
+    # "auto" leaves a handshake that it cannot read without an answer. Default: auto.
+    "ws": "server.websockets:WebSocketProtocol",
     # As large as the largest body. Default: 16 MiB.
     "ws_max_size": 1_048_576,
 }

@@ -162,6 +162,18 @@ def test_upgrade_is_not_passed_on_when_it_is_no_websocket(client: Client) -> Non
     assert response.json()["headers"].keys().isdisjoint({"upgrade", "connection"})
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [("GET", "/livez", b""), ("POST", "/api/v1/events/ws", b""), ("GET", "/api/v1/events/ws", b"x")],
+)
+def test_websocket_upgrade_is_not_passed_on_when_it_cannot_be_one(
+    client: Client, method: str, path: str, body: bytes
+) -> None:
+    headers = {"Upgrade": "websocket", "Connection": "Upgrade"}
+    response = client.request(method, path, headers=headers, content=body)
+    assert response.json()["headers"].keys().isdisjoint({"upgrade", "connection"})
+
+
 def test_websocket_echoes(port: int) -> None:
     with connect(f"ws://localhost:{port}/api/v1/events/ws", open_timeout=5) as websocket:
         websocket.send("hello")

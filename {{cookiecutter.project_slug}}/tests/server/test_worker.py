@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+from tests.edge import exchange
 from tests.server.conftest import Start, launch
 from tests.servers import DEADLINE_SECONDS, Gunicorn, listens, wait_until
 
@@ -120,6 +122,29 @@ def test_worker_lives_when_it_drains_longer_than_the_stall_limit(start: Start) -
     os.kill(gunicorn.worker_pid(), signal.SIGTERM)
     assert answer.result().is_success
     assert "WORKER TIMEOUT" not in gunicorn.log()
+
+
+@pytest.mark.parametrize(
+    "request_head",
+    ["GET /pid HTTP/1.1\r\nContent-Length: 2", "POST /ws HTTP/1.1\r\nContent-Length: 2"],
+)
+def test_upgrade_with_a_body_is_answered_at_once(start: Start, request_head: str) -> None:
+    assert exchange(start().port, upgrade(request_head, "{}")).startswith("HTTP/1.1 400 ")
+
+
+def test_request_is_answered_when_another_connection_cannot_be_closed(start: Start) -> None:
+    gunicorn = start(UVICORN_WS="websockets-sansio")  # it never answers a handshake with a body
+    with socket.create_connection(("127.0.0.1", gunicorn.port)) as pending:
+        pending.sendall(upgrade("GET /ws HTTP/1.1\r\nContent-Length: 2", "{}").encode())
+        answer = gunicorn.begin("/sleep?seconds=3")
+        assert gunicorn.stop() == 0
+    assert answer.result().is_success
+    assert "A connection could not be closed" in gunicorn.log()
+
+
+def upgrade(head: str, body: str) -> str:
+    headers = "Host: x\r\nConnection: Upgrade\r\nUpgrade: websocket"
+    return f"{head}\r\n{headers}\r\n\r\n{body}"
 
 
 def test_server_serves_an_app_that_is_not_ours(start: Start) -> None:
