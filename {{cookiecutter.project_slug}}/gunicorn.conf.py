@@ -8,6 +8,7 @@ import os
 
 from gunicorn.arbiter import Arbiter
 
+from server.arbiter import Master
 from server.capacity import plan_capacity
 from server.handover import (  # noqa: F401 (gunicorn's hooks)
     child_exit,
@@ -50,5 +51,8 @@ if os.access("/dev/shm", os.W_OK):  # noqa: S108 (gunicorn unlinks the file it o
 control_socket_disable = True
 
 
-def on_starting(_server: Arbiter) -> None:
-    logging.getLogger("gunicorn.error").info("%s", plan)
+def on_starting(server: Arbiter) -> None:
+    # Gunicorn has no setting for it.
+    server.__class__ = Master
+    level = logging.ERROR if plan.shortages else logging.INFO
+    logging.getLogger("gunicorn.error").log(level, "%s", plan)

@@ -6,11 +6,12 @@ Reads are single statements outside of transactions; writes are one transaction 
 import asyncio
 import enum
 import os
+import socket
 import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Annotated, ClassVar, Self, TypeVarTuple, cast
 
 import asyncpg
@@ -104,13 +105,23 @@ def create_engine(settings: Settings, pool_size: int = 1) -> AsyncEngine:
         hide_parameters=True,
         connect_args={
             "timeout": settings.database_connect_timeout_seconds,
+            "command_timeout": settings.database_command_timeout_seconds,
             "server_settings": server_settings(settings),
             **address.tls,
             **(_UNPREPARED if settings.database_pgbouncer else {}),
         },
     )
     event.listen(engine.sync_engine, "checkout", _refuse_closed)
+    watch = partial(_watch_peer, timeout_seconds=settings.database_peer_timeout_seconds)
+    event.listen(engine.sync_engine, "connect", watch)
     return engine
+
+
+async def close_engine(engine: AsyncEngine) -> None:
+    """A database that hangs does not say goodbye; the connections then end with the process."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_CLOSE_WITHIN_SECONDS):
+            await engine.dispose()
 
 
 @dataclass(frozen=True)
@@ -153,12 +164,51 @@ def server_settings(settings: Settings) -> dict[str, str]:
     idle_seconds = settings.idle_in_transaction_session_timeout_seconds
     return {
         **name,
+        **peer_settings(settings.database_peer_timeout_seconds),
         "statement_timeout": str(int(settings.statement_timeout_seconds * 1000)),
         "lock_timeout": str(int(settings.lock_timeout_seconds * 1000)),
         "idle_in_transaction_session_timeout": str(int(idle_seconds * 1000)),
         # Compiling a plan never pays for statements of a few milliseconds. Default: on.
         "jit": "off",
     }
+
+
+def peer_settings(timeout_seconds: int) -> dict[str, str]:
+    """PostgreSQL's side: a worker that is cut off holds its locks no longer than this.
+
+    https://www.postgresql.org/docs/current/runtime-config-connection.html
+    """
+    return {
+        "tcp_user_timeout": str(timeout_seconds * 1000),
+        **{f"tcp_{name}": str(number) for name, number in _keepalive(timeout_seconds).items()},
+    }
+
+
+def _keepalive(timeout_seconds: int) -> dict[str, int]:
+    """The first question after half of the time, then two more."""
+    interval = timeout_seconds // 4
+    return {
+        "keepalives_idle": timeout_seconds - 2 * interval,
+        "keepalives_interval": interval,
+        "keepalives_count": 2,
+    }
+
+
+def _watch_peer(connection: DBAPIConnection, _record: object, *, timeout_seconds: int) -> None:
+    # The driver has no option for it.
+    transport: asyncio.Transport = connection.driver_connection._transport
+    peer: socket.socket = transport.get_extra_info("socket")
+    if peer.family == socket.AF_UNIX or not hasattr(socket, "TCP_USER_TIMEOUT"):
+        return
+    keepalive = _keepalive(timeout_seconds)
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (
+        (socket.TCP_KEEPIDLE, keepalive["keepalives_idle"]),
+        (socket.TCP_KEEPINTVL, keepalive["keepalives_interval"]),
+        (socket.TCP_KEEPCNT, keepalive["keepalives_count"]),
+        (socket.TCP_USER_TIMEOUT, timeout_seconds * 1000),
+    ):
+        peer.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def _refuse_closed(connection: DBAPIConnection, _record: object, _proxy: object) -> None:

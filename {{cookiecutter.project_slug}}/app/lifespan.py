@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from app.accounts.email_links import EmailLinks
 from app.accounts.passwords import PasswordHasher, common_passwords
 from app.accounts.tokens import TokenKeys, build_token_keys
-from app.database import Database, create_engine
+from app.database import Database, close_engine, create_engine
 from app.mail import build_mailer
 from app.security_events import SecurityEvent, record_event
 from app.settings import Settings
@@ -45,7 +45,7 @@ def build_lifespan(settings: Settings) -> Lifespan:
             database = Database(engine, pool_size, settings.database_pool_timeout_seconds)
             yield build_state(settings, database)
         finally:
-            await engine.dispose()
+            await close_engine(engine)
 
     return lifespan
 

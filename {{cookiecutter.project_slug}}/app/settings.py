@@ -100,6 +100,13 @@ class Settings(LogSettings):
     database_connect_timeout_seconds: float = Field(default=5, gt=0, le=60)
     # Connections behind firewalls die silently after about an hour. Default: never.
     database_pool_recycle_seconds: int = Field(default=1800, ge=60)
+    # A host from which nothing comes back for this long is gone: both sides close the connection
+    # (TCP keepalives, TCP_USER_TIMEOUT). Default of Linux: after 2 hours when idle, after 15
+    # minutes of sending again.
+    database_peer_timeout_seconds: int = Field(default=12, ge=4)
+    # A database that hangs while its host lives cannot enforce a timeout of its own. Default of
+    # asyncpg: none. https://magicstack.github.io/asyncpg/current/api/index.html
+    database_command_timeout_seconds: float = Field(default=20, gt=0)
     # Ends before the request deadline does. Default of PostgreSQL: none.
     statement_timeout_seconds: float = Field(default=15, gt=0)
     # A lock that is not free by then is somebody's migration. Default of PostgreSQL: none.

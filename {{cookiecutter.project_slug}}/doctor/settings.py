@@ -62,6 +62,16 @@ def check_plan(plan: Plan, planned_workers: int) -> list[Finding]:
     if plan.connections > plan.connection_budget:
         where = "DATABASE_CONNECTION_BUDGET"
         findings.append(too_many_connections(where, plan.connections, plan.connection_budget))
+    findings += [
+        error(
+            "capacity",
+            f"{resource} have no room for a worker.",
+            "WORKER_MEMORY_MIB" if "memory" in resource else "DATABASE_CONNECTION_BUDGET",
+            "The one that runs is killed for its memory, or refused by PostgreSQL.",
+            "Give it more: see manage capacity.",
+        )
+        for resource in plan.shortages
+    ]
     if plan.workers > planned_workers:
         findings.append(
             warning(

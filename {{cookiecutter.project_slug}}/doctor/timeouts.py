@@ -43,6 +43,8 @@ TIMEOUTS: Mapping[str, Timeout] = {
     "pool_wait": Timeout("DATABASE_POOL_TIMEOUT_SECONDS", 3),
     "connect": Timeout("DATABASE_CONNECT_TIMEOUT_SECONDS", 5),
     "lock": Timeout("LOCK_TIMEOUT_SECONDS", 5),
+    "peer": Timeout("DATABASE_PEER_TIMEOUT_SECONDS", 12),
+    "command": Timeout("DATABASE_COMMAND_TIMEOUT_SECONDS", 20),
     "statement": Timeout("STATEMENT_TIMEOUT_SECONDS", 15),
     "deadline": Timeout("REQUEST_DEADLINE_SECONDS", 25),
     "idle_in_transaction": Timeout("IDLE_IN_TRANSACTION_SESSION_TIMEOUT_SECONDS", 30),
@@ -74,6 +76,11 @@ ORDERS = (
     Order("pool_wait", "statement", "Who waited for a connection still needs time for its query."),
     Order("lock", "statement", "A lock is given up before the statement that waits for it."),
     Order("connect", "deadline", "A lost database must be a 503, not a 504."),
+    Order(
+        "statement", "command", "PostgreSQL ends the statement; the driver would only stop waiting."
+    ),
+    Order("peer", "command", "A host that is gone is told apart from a slow statement."),
+    Order("command", "deadline", "A database that hangs must be a 503, not a 504."),
     Order("statement", "deadline", "PostgreSQL would work on for a request that has its 504."),
     Order(
         "deadline", "idle_in_transaction", "PostgreSQL would cut the connection of a live request."

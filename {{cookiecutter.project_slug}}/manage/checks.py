@@ -9,25 +9,45 @@ from pathlib import Path
 
 import click
 
-from server.capacity import plan_capacity
+from server.capacity import Plan, plan_capacity
 from server.machine import read_machine
 from server.settings import ServerSettings
 
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
-def capacity(as_json: bool) -> None:
-    """Show how many workers and connections there will be, and why."""
+@click.option("--pid", type=int, help="With the limits and settings of gunicorn's master.")
+def capacity(as_json: bool, pid: int | None) -> None:
+    """Show how many workers and connections there will be, and why; 1 when there is no room."""
+    if pid is not None:
+        _take_settings_of(pid)
     settings = ServerSettings.load()
-    plan = plan_capacity(settings, read_machine(), settings.web_concurrency)
+    plan = plan_capacity(settings, read_machine(pid=pid), settings.web_concurrency)
     if as_json:
         click.echo(json.dumps(asdict(plan), indent=2))
-        return
+    else:
+        _print(plan)
+    sys.exit(1 if plan.shortages else 0)
+
+
+def _take_settings_of(pid: int) -> None:
+    # As it was started: what it has changed since is the plan itself.
+    variables = os.fsdecode(Path(f"/proc/{pid}/environ").read_bytes()).split("\0")
+    os.environ.clear()
+    os.environ.update(
+        {name: value for name, _, value in (one.partition("=") for one in variables) if name}
+    )
+    os.chdir(f"/proc/{pid}/cwd")
+
+
+def _print(plan: Plan) -> None:
     click.echo(f"workers      {plan.workers}")
     click.echo(f"pool size    {plan.pool_size}")
     click.echo(f"connections  {plan.connections} of {plan.connection_budget}")
     for reason in plan.reasons:
         click.echo(f"- {reason}")
+    for resource in plan.shortages:
+        click.echo(f"error: {resource} have no room for a worker")
 
 
 @click.command()

@@ -32,6 +32,8 @@ class Plan:
     connections: int
     connection_budget: int
     reasons: tuple[str, ...]
+    # Resources that have no room for a single worker; one is planned all the same.
+    shortages: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.workers} workers with {self.pool_size} connections each: " + "; ".join(
@@ -56,7 +58,8 @@ def plan_capacity(
         f" x {GENERATIONS} while reloading = {connections} connections"
     )
     budget = settings.database_connection_budget
-    return Plan(workers, pool_size, connections, budget, tuple(reasons))
+    shortages = tuple(resource for allowed, resource in by_resource if allowed < 1)
+    return Plan(workers, pool_size, connections, budget, tuple(reasons), shortages)
 
 
 def plan_pool_size(settings: ServerSettings, workers: int) -> int:

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import os
 import signal
 import socket
 import sys
@@ -11,24 +10,34 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from uvicorn.config import Config
 from uvicorn.server import Server
 
+from server.output import standard_output
+
+if TYPE_CHECKING:
+    from uvicorn.server import Protocols
+
 log = logging.getLogger(__name__)
 
-# The first two are gunicorn's graceful and quick shutdown. https://gunicorn.org/signals/
+# gunicorn's graceful and quick shutdown. https://gunicorn.org/signals/
 STOP = signal.SIGTERM
-QUICK_STOP = (signal.SIGQUIT, signal.SIGINT)
+QUICK_STOP = signal.SIGQUIT
 # From a new worker to the old one that it replaces.
 REPLACED = signal.SIGUSR2
-SIGNALS = (STOP, *QUICK_STOP, REPLACED)
+# Ctrl-C reaches master and workers: it drains, and the second one makes the master send QUICK_STOP.
+SIGNALS = (STOP, QUICK_STOP, signal.SIGINT, REPLACED)
 
 # Between the end of accepting and the closing of idle connections: time for the request on the
 # connection that was accepted last.
 LAST_REQUEST_SECONDS = 1.0
 # For cancelled requests to return their connections before the lifespan closes the pool.
 CANCEL_SECONDS = 0.5
+# What is left of the time to drain is the lifespan's, and this much at least; gunicorn kills 2 s
+# after the time to drain.
+LIFESPAN_SECONDS = 1.0
 POLL_SECONDS = 0.05
 
 
@@ -72,7 +81,6 @@ class GracefulServer(Server):
         self._heartbeat = heartbeat
         self._on_ready = on_ready
         self._on_max_requests = on_max_requests
-        self._master_pid = os.getppid()
         self._service_stops = False
         self._is_quick = False
 
@@ -89,7 +97,7 @@ class GracefulServer(Server):
                 signal.signal(number, signal.SIG_IGN)  # the master repeats itself while we exit
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        self._is_quick = self._is_quick or sig in QUICK_STOP
+        self._is_quick = self._is_quick or sig == QUICK_STOP
         self._service_stops = self._service_stops or sig != REPLACED
         self.should_exit = True
         if not self.started:
@@ -107,10 +115,8 @@ class GracefulServer(Server):
         # day: a stall would last 14 to 30 s, and a clock that is set back would kill workers.
         if counter % 10 == 0:
             self._heartbeat()
+            standard_output().flush()
         self._count_requests()
-        if os.getppid() != self._master_pid:
-            log.error("The gunicorn master is gone")
-            self._service_stops = self.should_exit = True
         return await super().on_tick(counter)
 
     def _count_requests(self) -> None:
@@ -126,8 +132,9 @@ class GracefulServer(Server):
         try:
             self._announce()
             await self._serve_as_lame_duck(began + self._limits.lame_duck_seconds)
-            await self._finish(began + self._limits.total_seconds)
-            await self.lifespan.shutdown()
+            until = began + self._limits.total_seconds
+            await self._finish(until)
+            await self._end_lifespan(until + LIFESPAN_SECONDS)
         finally:
             heartbeats.cancel()
 
@@ -147,7 +154,7 @@ class GracefulServer(Server):
         self.server_state.default_headers = closing
         for connection in list(self.server_state.connections):
             if not hasattr(connection, "cycle"):
-                connection.shutdown()  # a WebSocket; 1012: service restart
+                _close(connection)  # a WebSocket; 1012: service restart
             elif connection.cycle is not None and not connection.cycle.response_started:
                 connection.cycle.default_headers = closing
 
@@ -168,7 +175,7 @@ class GracefulServer(Server):
         state = self.server_state
         for connection in list(state.connections):
             if not connection.transport.is_closing():
-                connection.shutdown()
+                _close(connection)
         while (state.connections or state.tasks) and time.monotonic() < until:
             if self._is_quick:
                 break
@@ -176,8 +183,24 @@ class GracefulServer(Server):
         if state.tasks:
             await self._cancel(set(state.tasks))
 
+    async def _end_lifespan(self, until: float) -> None:
+        try:
+            async with asyncio.timeout(max(LIFESPAN_SECONDS, until - time.monotonic())):
+                await self.lifespan.shutdown()
+        except TimeoutError:
+            log.error("The lifespan did not end in time; the worker exits")
+
     async def _cancel(self, tasks: set[asyncio.Task[None]]) -> None:
         log.error("The time to drain is over: %d requests are cancelled", len(tasks))
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks, timeout=CANCEL_SECONDS)
+
+
+def _close(connection: "Protocols") -> None:
+    try:
+        connection.shutdown()
+    except Exception:
+        # The others still have their requests.
+        log.exception("A connection could not be closed and is cut off")
+        connection.transport.abort()

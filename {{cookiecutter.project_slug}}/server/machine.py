@@ -20,35 +20,42 @@ class Machine:
     memory_bytes: int | None = None
 
 
-def read_machine(root: Path = Path("/"), cores: int | None = None) -> Machine:
-    folders = list(_cgroup_folders(root))
+def read_machine(
+    root: Path = Path("/"),
+    cores: int | None = None,
+    physical_bytes: int | None = None,
+    pid: int | None = None,
+) -> Machine:
+    """Of this process, or of `pid`: a shell is limited by other groups than a service."""
+    folders = list(_cgroup_folders(root, pid))
     quotas = [quota for folder in folders for quota in _cpu_quotas(folder)]
     memory = [limit for folder in folders for limit in _memory_limits(folder)]
-    memory.extend(_physical_memory(root))
+    # Not /proc/meminfo: systemd's ProcSubset=pid hides it.
+    memory.append(physical_bytes or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     return Machine(
-        cores=cores or _usable_cores(),
+        cores=cores or _usable_cores(pid),
         cpu_quota=min(quotas, default=None),
-        memory_bytes=min(memory, default=None),
+        memory_bytes=min(memory),
     )
 
 
-def _usable_cores() -> int:
+def _usable_cores(pid: int | None) -> int:
     # 3.13 and newer: the affinity mask, and PYTHON_CPU_COUNT if somebody set it.
     count = getattr(os, "process_cpu_count", None)
-    if count is not None:
+    if count is not None and pid is None:
         return int(count() or 1)
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
+        return len(os.sched_getaffinity(pid or 0))
     return os.cpu_count() or 1
 
 
-def _cgroup_folders(root: Path) -> Iterator[Path]:
+def _cgroup_folders(root: Path, pid: int | None) -> Iterator[Path]:
     """The group of this process and all groups above it: every one of them limits it.
 
     https://docs.kernel.org/admin-guide/cgroup-v2.html and cgroup-v1/
     """
     mounts = root / "sys/fs/cgroup"
-    for line in _read(root / "proc/self/cgroup").splitlines() or _ROOT_GROUPS:
+    for line in _read(root / f"proc/{pid or 'self'}/cgroup").splitlines() or _ROOT_GROUPS:
         _, controllers, path = line.split(":", 2)
         # A container may see the path that the host sees; those folders are missing then, and
         # its own limits stand at the mount itself.
@@ -81,12 +88,6 @@ def _memory_limits(folder: Path) -> Iterator[int]:
         text = _read(folder / name)
         if text.isdecimal() and int(text) < _NO_LIMIT_BYTES:
             yield int(text)
-
-
-def _physical_memory(root: Path) -> Iterator[int]:
-    for line in _read(root / "proc/meminfo").splitlines():
-        if line.startswith("MemTotal:"):
-            yield int(line.split()[1]) * 1024
 
 
 def _read(file: Path) -> str:

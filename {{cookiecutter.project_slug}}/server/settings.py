@@ -70,6 +70,9 @@ class ServerSettings(LogSettings):
     # A worker whose event loop stands still this long is killed; an await may take longer.
     # Default of gunicorn: 30. https://gunicorn.org/reference/settings/#timeout
     server_timeout_seconds: int = Field(default=30, ge=2)
+    # A worker that hangs while it starts ends after this, with its stack in the log: imports on a
+    # slow disk, and what your lifespan does, fit in. Default of both: it hangs for ever.
+    server_boot_seconds: float = Field(default=60, ge=1)
     # Lame duck 3 s + request deadline 25 s + 2 s for the lifespan; the container waits 40 s.
     # Defaults: gunicorn 30, uvicorn none. https://gunicorn.org/reference/settings/#graceful_timeout
     server_graceful_timeout_seconds: int = Field(default=30, ge=3)

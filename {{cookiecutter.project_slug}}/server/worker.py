@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from threading import Thread
 from types import FrameType
 from typing import ClassVar, NoReturn, cast
 
@@ -20,7 +21,7 @@ from gunicorn.arbiter import Arbiter
 from gunicorn.sock import BaseSocket
 from uvicorn_worker import UvicornWorker
 
-from server.graceful import REPLACED, SIGNALS, DrainLimits, GracefulServer
+from server.graceful import REPLACED, SIGNALS, STOP, DrainLimits, GracefulServer
 from server.settings import ServerSettings
 from server.uvicorn_options import read_uvicorn_options
 
@@ -31,6 +32,8 @@ SHUTDOWN_MARGIN_SECONDS = 2
 # A replacement that cannot start tries again at this pace, while the others serve.
 BOOT_RETRY_SECONDS = 5
 POLL_SECONDS = 0.1
+# To write the stacks of all tasks.
+ABORT_SECONDS = 3
 # A worker can hold thousands of tasks, and gunicorn kills 1 s after it aborts.
 TASKS_SHOWN_MAX = 50
 TASK_FRAMES_MAX = 20
@@ -42,18 +45,11 @@ class Worker(UvicornWorker):
 
     @classmethod
     def configure(cls) -> ServerSettings:
-        """Read the settings; a mistake found by a reload must not end a master that serves."""
-        try:
-            settings, uvicorn_options = ServerSettings.load(), read_uvicorn_options()
-        except SystemExit as error:
-            if not hasattr(cls, "settings"):
-                raise
-            log.error("%s\nThe master keeps the settings it has.", error)
-            return cls.settings
-        cls.settings = settings
+        """Read the settings, for the workers that are forked from now on."""
+        cls.settings = ServerSettings.load()
         # The parent's name for Uvicorn's options. The heartbeat is GracefulServer's.
-        cls.CONFIG_KWARGS = {**uvicorn_options, "callback_notify": None}
-        return settings
+        cls.CONFIG_KWARGS = {**read_uvicorn_options(), "callback_notify": None}
+        return cls.settings
 
     def __init__(self, *args: object, **kwargs: object) -> None:
         super().__init__(*args, **kwargs)
@@ -69,6 +65,9 @@ class Worker(UvicornWorker):
         # The master sets these before the fork, the worker reads its copy: process ids.
         self.replaces: list[int] = []
         self.starts_after: set[int] = set()
+
+        # Only the worker.
+        self._serves = False
 
         # Shared memory: the worker writes this byte, the master reads it.
         self._asks_for_successor = mmap.mmap(-1, 1)
@@ -86,6 +85,11 @@ class Worker(UvicornWorker):
 
     def load_wsgi(self) -> None:
         self._wait_for_earlier_reload()
+        faulthandler.enable(all_threads=True)
+        # For code that does not let the thread below run. Default: never.
+        boot_seconds = self.settings.server_boot_seconds
+        faulthandler.dump_traceback_later(boot_seconds + ABORT_SECONDS, exit=True)
+        Thread(target=self._watch, args=(boot_seconds,), daemon=True).start()
         if not self.cfg.preload_app:
             _forget_modules_of_the_master()
         try:
@@ -103,7 +107,7 @@ class Worker(UvicornWorker):
             self.config,
             limits,
             heartbeat=self.notify,
-            on_ready=self._stop_old_workers,
+            on_ready=self._begin_to_serve,
             on_max_requests=self._ask_for_successor,
         )
         dump_stacks_on_abort(asyncio.get_running_loop(), then=self._abort)
@@ -126,7 +130,30 @@ class Worker(UvicornWorker):
         # Gunicorn raises SystemExit here, which uvicorn takes for an error of the request.
         os._exit(1)
 
-    def _stop_old_workers(self) -> None:
+    def _watch(self, boot_seconds: float) -> None:
+        """In a thread: neither a hanging start nor a dead master leaves a worker for ever.
+
+        Gunicorn counts heartbeats from the first one on, and only while it lives.
+        """
+        until = time.monotonic() + boot_seconds
+        while self._has_master() and (self._serves or time.monotonic() < until):
+            time.sleep(1)
+        if self._has_master():
+            log.error("This worker did not start within %g s (SERVER_BOOT_SECONDS)", boot_seconds)
+            os.kill(os.getpid(), signal.SIGABRT)
+            time.sleep(ABORT_SECONDS)
+        else:
+            log.error("The gunicorn master is gone")
+            os.kill(os.getpid(), STOP)
+            time.sleep(self.cfg.graceful_timeout)
+        os._exit(1)
+
+    def _has_master(self) -> bool:
+        return os.getppid() == self.ppid
+
+    def _begin_to_serve(self) -> None:
+        self._serves = True
+        faulthandler.cancel_dump_traceback_later()
         for pid in self.replaces:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, REPLACED)
@@ -166,8 +193,10 @@ def _forget_modules_of_the_master() -> None:
 
 def dump_stacks_on_abort(loop: asyncio.AbstractEventLoop, then: Callable[[], NoReturn]) -> None:
     def dump_tasks(_number: int, _frame: FrameType | None) -> None:
-        write_task_stacks(loop)
-        then()
+        try:
+            write_task_stacks(loop)
+        finally:
+            then()
 
     # The threads are written by a handler in C, which runs even if the loop is stuck in C code;
     # it then raises the signal again for the handler that was there when it was enabled.

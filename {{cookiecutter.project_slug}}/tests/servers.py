@@ -147,6 +147,7 @@ def start_gunicorn(
     environment: Mapping[str, str],
     *arguments: str,
     listener: socket.socket | None = None,
+    stdout: int | None = None,
 ) -> Gunicorn:
     """In a folder of the test's own, with the `.env` that is there; what it prints is in `log`."""
     port = free_port()
@@ -159,7 +160,7 @@ def start_gunicorn(
             cwd=directory,
             env={**os.environ, **ours, **environment},
             pass_fds=descriptors,
-            stdout=log,
+            stdout=log if stdout is None else stdout,
             stderr=subprocess.STDOUT,
         )
     # Without kept connections: each request may reach another worker.

@@ -1,7 +1,10 @@
 """The pool, its queue, and the order of commit and response."""
 
 import asyncio
+import socket
 import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 from fastapi import FastAPI
@@ -10,7 +13,7 @@ from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.accounts.models import User
-from app.database import Database, SessionDep, create_engine
+from app.database import Database, SessionDep, close_engine, create_engine
 from app.errors import UnavailableError
 from app.lifespan import build_state
 from app.settings import Settings
@@ -120,6 +123,73 @@ async def test_read_is_503_when_the_server_refuses_to_connect(
         engine = create_engine(settings.model_copy(update={"database_url": url}))
         with pytest.raises(UnavailableError):
             await Database(engine, slots=1, wait_seconds=3).read_one(select(1))
+
+
+@asynccontextmanager
+async def relayed(settings: Settings) -> AsyncIterator[tuple[Settings, asyncio.Event]]:
+    """Settings of a way to the database that hangs as soon as the event is cleared."""
+    flows, tasks = asyncio.Event(), asyncio.TaskGroup()
+    flows.set()
+    host = settings.database_url.hosts()[0]
+
+    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65_536):
+            await flows.wait()
+            writer.write(data)
+        writer.close()
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection(host["host"], host["port"])
+        tasks.create_task(pass_on(there, writer))
+        tasks.create_task(pass_on(reader, back))
+
+    async with tasks, await asyncio.start_server(relay, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        url = str(settings.database_url).replace(f":{host['port']}/", f":{port}/")
+        changes = {"database_url": PostgresDsn(url), "database_command_timeout_seconds": 0.5}
+        yield settings.model_copy(update=changes), flows
+        flows.set()
+
+
+async def test_request_is_503_when_the_database_hangs(settings: Settings) -> None:
+    async with relayed(settings) as (slow, flows):
+        engine = create_engine(slow, 2)
+        database = Database(engine, slots=2, wait_seconds=3)
+        assert await count_users(database) == 0
+        flows.clear()
+        with pytest.raises(UnavailableError):
+            await count_users(database)
+        flows.set()
+        with pytest.raises(UnavailableError):
+            async with asyncio.timeout(5), database.transaction() as session:
+                await session.execute(select(1))
+                flows.clear()
+                await session.execute(select(1))
+        await close_engine(engine)
+
+
+async def test_engine_is_closed_when_the_database_hangs(settings: Settings) -> None:
+    async with relayed(settings) as (slow, flows):
+        engine = create_engine(slow)
+        assert await count_users(Database(engine, slots=1, wait_seconds=3)) == 0
+        flows.clear()
+        async with asyncio.timeout(4):
+            await close_engine(engine)
+
+
+async def test_dead_peer_is_noticed_by_both_sides(settings: Settings, engine: AsyncEngine) -> None:
+    if settings.database_url.hosts()[0]["host"] is None:
+        pytest.skip("the database is on a unix socket")
+    async with engine.connect() as connection:
+        raw = await connection.get_raw_connection()
+        assert raw.driver_connection is not None
+        transport: asyncio.Transport = raw.driver_connection._transport
+        ours = transport.get_extra_info("socket")
+        assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 12_000
+        assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 6
+        names = ("tcp_user_timeout", "tcp_keepalives_idle")
+        columns = (func.current_setting(name) for name in names)
+        assert (await connection.execute(select(*columns))).one() == ("12000", "6")
 
 
 async def test_write_is_503_when_two_wait_for_each_other(engine: AsyncEngine) -> None:

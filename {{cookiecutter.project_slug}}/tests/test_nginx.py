@@ -164,7 +164,11 @@ def test_upgrade_is_not_passed_on_when_it_is_no_websocket(client: Client) -> Non
 
 @pytest.mark.parametrize(
     ("method", "path", "body"),
-    [("GET", "/livez", b""), ("POST", "/api/v1/events/ws", b""), ("GET", "/api/v1/events/ws", b"x")],
+    [
+        ("GET", "/livez", b""),
+        ("POST", "/api/v1/events/ws", b""),
+        ("GET", "/api/v1/events/ws", b"x"),
+    ],
 )
 def test_websocket_upgrade_is_not_passed_on_when_it_cannot_be_one(
     client: Client, method: str, path: str, body: bytes

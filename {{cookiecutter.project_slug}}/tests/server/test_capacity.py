@@ -1,6 +1,9 @@
 """The plan for each machine, and the budget of connections."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -9,6 +12,7 @@ from manage.cli import main
 from server.capacity import plan_capacity, plan_pool_size
 from server.machine import Machine
 from server.settings import ServerSettings
+from tests.servers import ROOT
 
 MIB = 2**20
 
@@ -69,10 +73,34 @@ def test_operator_wins_and_is_told() -> None:
     assert "WEB_CONCURRENCY sets 7 instead of 2" in str(plan)
 
 
-def capacity(*options: str, **environment: str) -> str:
+def test_no_room_for_a_worker_is_a_shortage() -> None:
+    plan = plan_capacity(make_settings(), Machine(8, None, 64 * MIB))
+    assert plan.shortages == ("64 MiB of memory",)
+    assert plan_capacity(make_settings(), Machine(8, None, 700 * MIB)).shortages == ()
+
+
+def capacity(*options: str, exit_code: int = 0, **environment: str) -> str:
     result = CliRunner().invoke(main, ["capacity", *options], env=environment)
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == exit_code, result.output
     return result.output
+
+
+def test_capacity_fails_when_there_is_no_room() -> None:
+    output = capacity(exit_code=1, DATABASE_CONNECTION_BUDGET="1")
+    assert "error: 1 connections have no room for a worker" in output
+
+
+def test_capacity_is_that_of_the_service_when_its_process_is_named(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("REPLICAS=2")
+    command = [sys.executable, "-c", "input()"]
+    environment = {"WEB_CONCURRENCY": "7"}
+    with subprocess.Popen(command, env=environment, cwd=tmp_path, stdin=subprocess.PIPE) as service:
+        asked = [sys.executable, "-c", "from manage.cli import main; main()", "capacity", "--json"]
+        asked += ["--pid", str(service.pid)]
+        said = subprocess.run(asked, cwd=ROOT, capture_output=True, check=True)
+        service.communicate()
+    plan = json.loads(said.stdout)
+    assert (plan["workers"], plan["connections"]) == (7, 2 * 7 * plan["pool_size"] * 2)
 
 
 def test_capacity_is_printed_as_json() -> None:

@@ -1,5 +1,6 @@
 """CPU quota and memory limit from cgroup trees of both versions."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -48,7 +49,7 @@ def v2(cpu_max: str) -> dict[str, str]:
     ],
 )
 def test_quota_is_read(tmp_path: Path, files: dict[str, str], quota: float | None) -> None:
-    assert read_machine(make_tree(tmp_path, files), cores=4) == Machine(4, quota)
+    assert read_machine(make_tree(tmp_path, files), 4, MIB) == Machine(4, quota, MIB)
 
 
 @pytest.mark.parametrize(
@@ -71,18 +72,32 @@ def test_tightest_group_wins_when_they_are_nested(
     ("files", "mib"),
     [
         ({"sys/fs/cgroup/memory.max": str(512 * MIB)}, 512),
-        ({"sys/fs/cgroup/memory.max": "max", "proc/meminfo": "MemTotal: 2097152 kB"}, 2048),
+        ({"sys/fs/cgroup/memory.max": "max"}, 2048),
         ({"sys/fs/cgroup/memory/memory.limit_in_bytes": str(256 * MIB)}, 256),
-        ({"sys/fs/cgroup/memory.max": str(512 * MIB), "proc/meminfo": "MemTotal: 1024 kB"}, 1),
+        ({"sys/fs/cgroup/memory.max": str(4096 * MIB)}, 2048),
+        ({"sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712"}, 2048),
     ],
 )
 def test_memory_limit_is_read(tmp_path: Path, files: dict[str, str], mib: int) -> None:
-    assert read_machine(make_tree(tmp_path, files)).memory_bytes == mib * MIB
+    machine = read_machine(make_tree(tmp_path, files), physical_bytes=2048 * MIB)
+    assert machine.memory_bytes == mib * MIB
 
 
-def test_memory_is_unlimited_when_version_1_says_its_largest_number(tmp_path: Path) -> None:
-    files = {"sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712"}
-    assert read_machine(make_tree(tmp_path, files)).memory_bytes is None
+def test_memory_is_known_when_proc_is_hidden(tmp_path: Path) -> None:
+    memory = read_machine(tmp_path).memory_bytes
+    assert memory is not None
+    assert memory > 64 * MIB
+
+
+def test_limits_are_those_of_another_process_when_it_is_named(tmp_path: Path) -> None:
+    files = {
+        "proc/self/cgroup": "0::/user.slice\n",
+        f"proc/{os.getpid()}/cgroup": "0::/service\n",
+        "sys/fs/cgroup/service/cpu.max": "150000 100000",
+    }
+    root = make_tree(tmp_path, files)
+    assert read_machine(root).cpu_quota is None
+    assert read_machine(root, pid=os.getpid()).cpu_quota == 1.5
 
 
 def test_cores_are_those_of_this_process_when_there_is_no_cgroup(tmp_path: Path) -> None:

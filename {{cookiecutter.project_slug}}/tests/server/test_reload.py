@@ -32,21 +32,66 @@ def test_old_worker_stays_when_the_new_release_is_broken(start: Start) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mistake", "sentence"),
+    ("file", "mistake", "sentence"),
     [
-        ("SERVER_BACKLOG=many", "SERVER_BACKLOG: Input should be a valid integer"),
-        ("UVICORN_PORT=80", "UVICORN_PORT has no effect behind gunicorn"),
+        (".env", "SERVER_BACKLOG=many", "SERVER_BACKLOG: Input should be a valid integer"),
+        (".env", "UVICORN_PORT=80", "UVICORN_PORT has no effect behind gunicorn"),
+        ("gunicorn.conf.py", "workers = (", "SyntaxError: '(' was never closed (gunicorn.conf.py"),
+        ("gunicorn.conf.py", "workers = -1", "ValueError"),
+        ("gunicorn.conf.py", "worker_class = 'absent'", "RuntimeError"),
+        ("gunicorn.conf.py", "bind = '127.0.0.1:1'", "another address needs a restart"),
+        ("gunicorn.conf.py", "import time; time.sleep(60)", "it ended with status 14"),
     ],
 )
-def test_master_stays_when_a_reload_reads_broken_settings(
-    start: Start, mistake: str, sentence: str
+def test_workers_stay_when_a_reload_meets_a_mistake(
+    start: Start, file: str, mistake: str, sentence: str
 ) -> None:
     gunicorn = start()
     old = gunicorn.worker_pid()
-    (gunicorn.directory / ".env").write_text(mistake)
+    with (gunicorn.directory / file).open("a") as broken:
+        broken.write(mistake)
     gunicorn.process.send_signal(signal.SIGHUP)
-    wait_until(lambda: sentence in gunicorn.log())
+    wait_until(lambda: "Nothing is reloaded" in gunicorn.log())
+    [line] = [line for line in gunicorn.log().splitlines() if "Nothing is reloaded" in line]
+    assert sentence in line
+    assert gunicorn.worker_pid() == old
+    assert "Traceback" not in gunicorn.log()
+
+
+@pytest.mark.parametrize("place", ["lifespan", "create_app"])
+def test_old_worker_stays_when_the_new_release_hangs(start: Start, place: str) -> None:
+    gunicorn = start(SERVER_BOOT_SECONDS="3")
+    old = gunicorn.worker_pid()
+    (gunicorn.directory / f"hanging {place}").touch()
+    gunicorn.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: "did not start within 3 s (SERVER_BOOT_SECONDS)" in gunicorn.log())
+    wait_until(lambda: f"in {place}" in gunicorn.log())
+    assert gunicorn.worker_pid() == old
+    (gunicorn.directory / f"hanging {place}").unlink()
     wait_until(lambda: gunicorn.worker_pid() != old)
+
+
+def test_somebody_serves_when_a_worker_is_taken_away_during_a_reload(start: Start) -> None:
+    gunicorn = start(WEB_CONCURRENCY="2", BOOT_SECONDS="2")
+    wait_until(lambda: gunicorn.log().count("startup complete") == 2)
+    gunicorn.process.send_signal(signal.SIGHUP)
+    gunicorn.process.send_signal(signal.SIGTTOU)
+    # Two old workers and a new one.
+    wait_until(lambda: gunicorn.readiness() == 200 and gunicorn.log().count("Leaving with") == 3)
+    assert gunicorn.readiness() == 200
+
+
+def test_starting_worker_goes_first_when_one_is_taken_away(start: Start) -> None:
+    gunicorn = start(BOOT_SECONDS="2")
+    old = gunicorn.worker_pid()
+    gunicorn.process.send_signal(signal.SIGTTIN)
+    wait_until(lambda: gunicorn.log().count("Waiting for application startup") == 2)
+    gunicorn.process.send_signal(signal.SIGTTOU)
+    wait_until(lambda: "Handling signal: ttou" in gunicorn.log())
+    gunicorn.process.send_signal(signal.SIGTTOU)
+    wait_until(lambda: gunicorn.log().count("Handling signal: ttou") == 2)
+    assert gunicorn.worker_pid() == old
+    assert "Leaving with" not in gunicorn.log()
 
 
 def test_service_does_not_start_when_the_first_release_is_broken(

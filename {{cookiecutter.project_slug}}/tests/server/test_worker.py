@@ -84,12 +84,22 @@ def test_requests_are_cancelled_when_the_time_to_drain_is_over(start: Start) -> 
     assert "lifespan closed" in gunicorn.log()
 
 
-@pytest.mark.parametrize("number", [signal.SIGQUIT, signal.SIGINT])
-def test_stop_is_quick_when_asked_to(start: Start, number: signal.Signals) -> None:
+@pytest.mark.parametrize("numbers", [[signal.SIGQUIT], [signal.SIGINT, signal.SIGINT]])
+def test_stop_is_quick_when_asked_to(start: Start, numbers: list[signal.Signals]) -> None:
     gunicorn = start()
     gunicorn.begin("/sleep?seconds=60")
-    assert gunicorn.stop(number) == 0
+    for number in numbers:
+        gunicorn.process.send_signal(number)
+        wait_until(lambda: "Leaving with" in gunicorn.log())
+    assert gunicorn.process.wait(DEADLINE_SECONDS) == 0
     assert "lifespan closed" in gunicorn.log()
+
+
+def test_request_in_flight_is_answered_when_interrupted(start: Start) -> None:
+    gunicorn = start()
+    answer = gunicorn.begin("/sleep?seconds=3")
+    assert gunicorn.stop(signal.SIGINT) == 0
+    assert answer.result().is_success
 
 
 def test_stop_is_quick_when_the_worker_still_starts(start: Start) -> None:
@@ -163,7 +173,10 @@ def test_access_lines_of_uvicorn_are_written_only_when_asked_for(
     assert gunicorn.log().count('"GET /sleep?seconds=0 HTTP/1.1" 200') == lines
 
 
-def test_worker_leaves_when_the_master_was_killed(start: Start) -> None:
-    gunicorn = start()
+@pytest.mark.parametrize("seconds", ["0", "60"])
+def test_worker_leaves_when_the_master_was_killed(start: Start, seconds: str) -> None:
+    gunicorn = start(wait=False, BOOT_SECONDS=seconds)
+    text = "Waiting for application startup" if seconds == "60" else "startup complete"
+    wait_until(lambda: text in gunicorn.log())
     gunicorn.process.kill()
     wait_until(lambda: not listens(gunicorn.port))

@@ -23,6 +23,8 @@ async def lifespan(_app: FastAPI) -> AsyncIterator[State]:
     await asyncio.sleep(float(os.environ.get("BOOT_SECONDS", "0")))
     if "broken" in os.listdir():
         raise RuntimeError("this release is broken")
+    while "hanging lifespan" in os.listdir():  # noqa: ASYNC110 (it hangs)
+        await asyncio.sleep(60)
     yield State(drain=Drain())
     say("lifespan closed")
 
@@ -37,6 +39,8 @@ def say_begins(request: Request) -> None:
 
 def create_app() -> FastAPI:
     atexit.register(say, "atexit")
+    while "hanging create_app" in os.listdir():
+        time.sleep(60)
     app = FastAPI(lifespan=lifespan)
     app.add_api_route("/pid", read_pid)
     app.add_api_route("/sleep", sleep)
