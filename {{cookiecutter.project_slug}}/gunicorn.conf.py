@@ -10,12 +10,7 @@ from gunicorn.arbiter import Arbiter
 
 from server.arbiter import Master
 from server.capacity import plan_capacity
-from server.handover import (  # noqa: F401 (gunicorn's hooks)
-    child_exit,
-    nworkers_changed,
-    on_reload,
-    pre_fork,
-)
+from server.handover import child_exit, on_reload, pre_fork  # noqa: F401 (gunicorn's hooks)
 from server.logs import logging_config
 from server.machine import read_machine
 from server.worker import Worker

@@ -9,6 +9,7 @@ from contextlib import redirect_stderr
 
 from gunicorn.arbiter import Arbiter
 
+from server.handover import recycle
 from server.worker import Worker
 
 log = logging.getLogger("gunicorn.error")
@@ -38,6 +39,7 @@ class Master(Arbiter):
 
     def manage_workers(self) -> None:
         """Gunicorn stops the oldest workers: while others start, those are all that serve."""
+        recycle(self)
         workers = self.WORKERS.values()
         reloads = any(worker.is_old for worker in workers if isinstance(worker, Worker))
         if self.postponed_ttou and not reloads:
@@ -89,6 +91,9 @@ class Master(Arbiter):
 
 
 def _reason(error: BaseException) -> str:
-    if isinstance(error, SystemExit) and not isinstance(error.code, str):
+    if isinstance(error, SystemExit):
+        if isinstance(error.code, str):
+            return error.code
         error = error.__context__ or error
-    return str(error) if isinstance(error, SystemExit) else f"{type(error).__name__}: {error}"
+    # gunicorn puts a traceback into some messages, below their first line.
+    return f"{type(error).__name__}: {error}".splitlines()[0]

@@ -14,8 +14,8 @@ Gunicorn alone stops the old workers as soon as the new ones are forked. A reloa
     master         child_exit   lowers num_workers by one
 
 A new worker that fails exits with 1 and gunicorn forks the next one, with the same old ones to
-replace. Recycling is the same for one worker: at SERVER_MAX_REQUESTS it sets a shared byte and
-sends SIGTTIN to the master, and `nworkers_changed` marks it as old.
+replace. Recycling is the same for one worker: at SERVER_MAX_REQUESTS it sets a shared byte, which
+the master reads (`server/arbiter.py`).
 """
 
 import math
@@ -39,19 +39,12 @@ def on_reload(server: Arbiter) -> None:
     server.num_workers += len(server.WORKERS)
 
 
-def nworkers_changed(server: Arbiter, number: int, former: int | None) -> None:
-    """SIGTTIN from a worker at its SERVER_MAX_REQUESTS, or from an operator who wants one more."""
-    workers = _workers(server).values()
-    recycling = [one for one in workers if one.has_asked_for_successor() and not one.is_answered]
-    if former is None or number != former + 1 or not recycling:
-        return
-    for worker in recycling:
-        worker.is_answered = True
-    # Several signals at the same moment arrive as one. An old worker has a successor already.
-    newly_old = [worker for worker in recycling if not worker.is_old]
-    for worker in newly_old:
-        worker.is_old = True
-    server.num_workers = former + len(newly_old)
+def recycle(server: Arbiter) -> None:
+    """Every second: a worker at its SERVER_MAX_REQUESTS gets a successor, as in a reload."""
+    for worker in _workers(server).values():
+        if worker.has_asked_for_successor() and not worker.is_old:
+            worker.is_old = True
+            server.num_workers += 1
 
 
 def pre_fork(server: Arbiter, worker: Worker) -> None:

@@ -60,7 +60,6 @@ class Worker(UvicornWorker):
 
         # Only the master sets and reads these (server/handover.py).
         self.is_old = False
-        self.is_answered = False  # its request for a successor
 
         # The master sets these before the fork, the worker reads its copy: process ids.
         self.replaces: list[int] = []
@@ -160,7 +159,6 @@ class Worker(UvicornWorker):
 
     def _ask_for_successor(self) -> None:
         self._asks_for_successor[0] = 1
-        os.kill(self.ppid, signal.SIGTTIN)
 
     def _fail_to_start(self) -> NoReturn:
         # This exit code makes gunicorn stop the whole service. That is right while it starts and an

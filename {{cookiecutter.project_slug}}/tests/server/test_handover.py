@@ -19,7 +19,6 @@ class ForkedWorker(Worker):
     def __init__(self, *, ready: bool) -> None:
         self.ready = ready
         self.asks = False
-        self.is_answered = False
         self.is_old = False
         self.replaces = []
         self.starts_after = set()
@@ -44,9 +43,8 @@ class Master:
         self.WORKERS[pid] = worker
         return worker
 
-    def hear_ttin(self) -> None:
-        self.num_workers += 1
-        handover.nworkers_changed(cast("Arbiter", self), self.num_workers, self.num_workers - 1)
+    def recycle(self) -> None:
+        handover.recycle(cast("Arbiter", self))
 
     def reload(self, workers: int) -> None:
         self.num_workers = workers
@@ -125,16 +123,17 @@ def ask_for_successor(master: Master, *pids: int) -> None:
 
 def test_successor_replaces_who_asked_for_it(master: Master) -> None:
     ask_for_successor(master, 2)
-    master.hear_ttin()
+    master.recycle()
     assert master.num_workers == 3
     assert master.fork(3).replaces == [2]
+    master.recycle()
     master.reap(2)
     assert master.num_workers == len(master.WORKERS) == 2
 
 
-def test_each_has_a_successor_when_two_asked_in_one_signal(master: Master) -> None:
+def test_each_has_a_successor_when_two_asked_at_once(master: Master) -> None:
     ask_for_successor(master, 1, 2)
-    master.hear_ttin()
+    master.recycle()
     assert master.num_workers == 4
     assert [master.fork(3).replaces, master.fork(4).replaces] == [[1], [2]]
 
@@ -142,13 +141,5 @@ def test_each_has_a_successor_when_two_asked_in_one_signal(master: Master) -> No
 def test_nobody_is_added_when_who_asks_is_being_reloaded(master: Master) -> None:
     ask_for_successor(master, 1)
     master.reload(2)
-    master.hear_ttin()
+    master.recycle()
     assert master.num_workers == 4
-
-
-def test_worker_is_added_when_an_operator_asks(master: Master) -> None:
-    ask_for_successor(master, 1)
-    master.hear_ttin()
-    master.hear_ttin()
-    assert master.num_workers == 4
-    assert [master.fork(3).replaces, master.fork(4).replaces] == [[1], []]
