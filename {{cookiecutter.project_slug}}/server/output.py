@@ -65,7 +65,7 @@ class LogStream:
 @cache
 def standard_output() -> LogStream:
     # Python has none when the descriptor was closed before the start; its number may be anybody's.
-    stream = sys.stdout or sys.stderr
+    stream = sys.__stdout__ or sys.__stderr__
     return LogStream(stream.fileno() if stream else os.open(os.devnull, os.O_WRONLY))
 
 

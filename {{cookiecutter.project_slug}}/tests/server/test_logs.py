@@ -1,5 +1,6 @@
 """What never reaches the log, whoever writes the line."""
 
+import io
 import logging
 import logging.config
 
@@ -10,8 +11,10 @@ from server.settings import LogSettings
 
 
 def test_query_string_is_cut_off_when_uvicorn_tells_of_a_websocket(
-    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    output = io.StringIO()
+    monkeypatch.setattr("server.logs.standard_output", lambda: output)
     config = logging_config(LogSettings(log_format="json"))
     # Only its handlers: the loggers of the tests stay as they are.
     handlers = {name: config[name] for name in ("version", "formatters", "filters", "handlers")}
@@ -28,6 +31,6 @@ def test_query_string_is_cut_off_when_uvicorn_tells_of_a_websocket(
         logger.info('%s - "WebSocket %s" [accepted]', "192.0.2.1:5", "/ws?token=secret")
     finally:
         logger.handlers.clear()
-    line = capsys.readouterr().out
+    line = output.getvalue()
     assert "WebSocket /ws" in line
     assert "secret" not in line
