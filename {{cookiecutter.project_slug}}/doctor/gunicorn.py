@@ -27,7 +27,33 @@ _INERT = (
     "limit_request_field_size",
     "statsd_host",
 )
+# As in server/settings.py.
+_BACKLOG_MIN = 64
 RULES = (
+    Rule(
+        "wsgi_app",
+        "None",
+        lambda text: text.startswith("app."),
+        "gunicorn",
+        "gunicorn has nothing to serve and does not start.",
+        "Write the factory of app/main.py.",
+    ),
+    Rule(
+        "control_socket_disable",
+        "False",
+        among("true"),
+        "gunicorn",
+        "The next gunicorn of the same user takes its socket over.",
+        "Write control_socket_disable = True.",
+    ),
+    Rule(
+        "backlog",
+        "2048",
+        lambda text: int(text) >= _BACKLOG_MIN,
+        "capacity",
+        "Connections are refused while workers are replaced.",
+        "Leave SERVER_BACKLOG out.",
+    ),
     Rule(
         "worker_class",
         "sync",

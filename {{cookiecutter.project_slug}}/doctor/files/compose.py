@@ -76,6 +76,14 @@ _EVERY_RULES = (
 )
 _APP_RULES = (
     *_EVERY_RULES,
+    Rule(
+        "secrets",
+        "",
+        lambda text: "database_url" in text and "secret_key" in text,
+        "secrets",
+        "It has no key and no database, and does not start.",
+        "Write secrets: [database_url, secret_key].",
+    ),
     _stops_with("SIGTERM", "SIGTERM"),
     _unpublished("Who calls gunicorn itself goes around every rule of nginx."),
     Rule(

@@ -86,6 +86,14 @@ _CONTAINER_RULES = (
 APP_RULES = (
     *_CONTAINER_RULES,
     Rule(
+        "securityContext.runAsUser",
+        "10001",
+        lambda text: text != "0",
+        "secrets",
+        "Who breaks into the service is root in its container.",
+        "Write runAsUser: 10001.",
+    ),
+    Rule(
         "livenessProbe.httpGet.path",
         "",
         among("/livez"),

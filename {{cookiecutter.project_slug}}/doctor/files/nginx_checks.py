@@ -28,6 +28,8 @@ _OWN_HEADERS = {
     "Upgrade": ("$websocket_upgrade", ""),
 }
 _ADDRESS_HEADERS = ("X-Forwarded-For", "X-Real-IP")
+# What every answer carries; nginx sends none of them by itself.
+_ANSWER_HEADERS = ("X-Request-ID", "X-Content-Type-Options", "X-Frame-Options", "Referrer-Policy")
 # nginx's own defaults, in seconds; 0 means that there is no limit. https://nginx.org/en/docs/
 _TIMEOUTS_OF_A_LOCATION = {
     "proxy_connect_timeout": ("proxy_connect", "60s"),
@@ -69,6 +71,7 @@ def check_nginx(tree: Block, max_body_bytes: int) -> Iterator[Finding]:
         if len(location.arguments) == 1:
             yield from broken_rules(rules.PREFIX_RULES, location.entry, location.where)
         yield from _check_headers(location)
+        yield from _check_answer_headers(location)
         yield from _check_buffering(location)
         yield from _check_body_limit(location, max_body_bytes)
     for block in tree.walk():
@@ -195,6 +198,19 @@ def _check_headers(location: Block) -> Iterator[Finding]:
         why = "What the client sent reaches the app, or the connection is not kept."
         fix = f"Write proxy_set_header {name} " + (allowed[0] or '""') + ";"
         yield error(check, f"{what} for {' '.join(location.arguments)}.", where, why, fix)
+
+
+def _check_answer_headers(location: Block) -> Iterator[Finding]:
+    found = {one.arguments[0].lower() for one in location.effective("add_header")}
+    for name in _ANSWER_HEADERS:
+        if name.lower() not in found:
+            yield error(
+                "headers",
+                f"Answers of {' '.join(location.arguments)} have no {name}.",
+                location.where,
+                "Browsers guess types and show pages in frames, or answers cannot be traced.",
+                "Include http/response.conf.",
+            )
 
 
 def _check_replaced(block: Block) -> Iterator[Finding]:

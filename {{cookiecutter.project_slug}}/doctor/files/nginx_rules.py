@@ -5,6 +5,8 @@ from doctor.rules import Rule, among, at_least, is_set, without
 
 FILES_PER_CONNECTION = 2
 _SLOW_CLIENT_SECONDS = 60
+# Of a request or an answer, with a token in it.
+_HEADER_BYTES_MIN = 4096
 
 MAIN_RULES = (
     Rule(
@@ -25,6 +27,22 @@ MAIN_RULES = (
     ),
 )
 HTTP_RULES = (
+    Rule(
+        "limit_conn_status",
+        "503",
+        among("429"),
+        "limits",
+        "A client that is too fast reads that the service is broken.",
+        "Write limit_conn_status 429;",
+    ),
+    Rule(
+        "large_client_header_buffers",
+        "4 8k",
+        lambda text: (parse_bytes(text.split()[-1]) or 0) >= _HEADER_BYTES_MIN,
+        "limits",
+        "A token in a header is refused.",
+        "Write large_client_header_buffers 4 8k;",
+    ),
     Rule(
         "server_tokens",
         "on",
@@ -61,6 +79,46 @@ HTTP_RULES = (
     ),
 )
 LOCATION_RULES = (
+    Rule(
+        "proxy_send_timeout",
+        "60s",
+        lambda text: 0 < (parse_seconds(text) or 0) < _SLOW_CLIENT_SECONDS,
+        "proxy",
+        "A stuck worker holds the request longer than a balancer waits.",
+        "Write proxy_send_timeout 10s;",
+    ),
+    Rule(
+        "proxy_next_upstream_tries",
+        "0",
+        lambda text: text != "0",
+        "retry",
+        "A request is tried on every replica, one after the other.",
+        "Write proxy_next_upstream_tries 2;",
+    ),
+    Rule(
+        "proxy_buffer_size",
+        "4k",
+        at_least(_HEADER_BYTES_MIN, parse_bytes),
+        "proxy",
+        "An answer with longer headers becomes 502.",
+        "Write proxy_buffer_size 8k;",
+    ),
+    Rule(
+        "send_timeout",
+        "60s",
+        lambda text: 0 < (parse_seconds(text) or 0) <= _SLOW_CLIENT_SECONDS,
+        "limits",
+        "Clients that do not read hold connections.",
+        "Write send_timeout 15s;",
+    ),
+    Rule(
+        "error_page",
+        "",
+        is_set,
+        "proxy",
+        "Errors of nginx are pages and no problem documents.",
+        "Include server/problem.conf.",
+    ),
     Rule(
         "proxy_http_version",
         "1.0",

@@ -11,6 +11,7 @@ from doctor.timeouts import Value
 FOLDER = Path("deploy/systemd")
 NGINX_SITE = FOLDER / "nginx-site"
 _UNITS = "app*.service"
+_NGINX = FOLDER / "nginx.service"
 _SOCKET = FOLDER / "app.socket"
 _ENVIRONMENT = FOLDER / "app.env"
 # DefaultTimeoutStopSec. https://www.freedesktop.org/software/systemd/man/systemd.service.html
@@ -18,10 +19,29 @@ _STOP_SECONDS_DEFAULT = "90s"
 # A connection is two files.
 _OPEN_FILES_MIN = 4096
 _START_SECONDS_MIN = 30
+_RESTART_SECONDS_MAX = 30
+# Longer than worker_shutdown_timeout.
+_NGINX_STOP_SECONDS_MIN = 36
 
 _Keys = Mapping[str, Sequence[Entry]]
 
 UNIT_RULES = (
+    Rule(
+        "PrivateNetwork",
+        "no",
+        among("no", "false", "0", "off"),
+        "systemd",
+        "It reaches no database.",
+        "Leave PrivateNetwork out.",
+    ),
+    Rule(
+        "RestartSec",
+        "100ms",
+        lambda text: (parse_seconds(text) or 0) <= _RESTART_SECONDS_MAX,
+        "systemd",
+        "It stays down that long after a crash.",
+        "Write RestartSec=1s.",
+    ),
     Rule(
         "Type",
         "simple",
@@ -119,6 +139,32 @@ UNIT_RULES = (
         "Name the socket.",
     ),
 )
+NGINX_RULES = (
+    Rule(
+        "KillSignal",
+        "SIGTERM",
+        among("sigquit", "3"),
+        "timeouts",
+        "nginx cuts the answers under way.",
+        "Write KillSignal=SIGQUIT.",
+    ),
+    Rule(
+        "TimeoutStopSec",
+        "90s",
+        at_least(_NGINX_STOP_SECONDS_MIN, parse_seconds),
+        "timeouts",
+        "nginx is killed while it finishes.",
+        "Write TimeoutStopSec=40s.",
+    ),
+    Rule(
+        "LimitNOFILE",
+        "1024",
+        at_least(_OPEN_FILES_MIN, parse_bytes),
+        "capacity",
+        "Over the limit nobody is accepted.",
+        "Write LimitNOFILE=16384.",
+    ),
+)
 SOCKET_RULES = (
     Rule(
         "SocketMode",
@@ -172,6 +218,9 @@ def read_systemd(root: Path) -> tuple[list[Deployment], list[Finding]]:
         where = str(file.relative_to(root))
         deployments.append(_deployment(root, where, unit, socket))
         findings += _check(UNIT_RULES, unit, where)
+    nginx = root / _NGINX
+    if nginx.is_file():
+        findings += _check(NGINX_RULES, _read_unit(root, nginx), str(_NGINX))
     if deployments:
         findings += _check(SOCKET_RULES, socket, str(_SOCKET))
     return deployments, findings

@@ -32,6 +32,17 @@ Case = tuple[str, str, str, str]
 Wrong = Callable[[str, Case], set[str]]
 
 IN_NGINX: tuple[Case, ...] = (
+    (PROXY, r"^proxy_send_timeout .*\n", "", "proxy"),
+    (PROXY, r"^proxy_next_upstream_tries .*\n", "", "retry"),
+    (PROXY, r"^proxy_buffer_size 8k", "proxy_buffer_size 1k", "proxy"),
+    (NGINX, r"^    include http/limits.conf;\n", "", "limits"),
+    (NGINX, r"^    include http/response.conf;\n", "", "headers"),
+    (NGINX, r"^ +include server/problem.conf;\n( +include server/service.conf;)", "\\1", "proxy"),
+    (CLIENT, r"^send_timeout 15s", "send_timeout 10m", "limits"),
+    (CLIENT, r"^large_client_header_buffers .*", "large_client_header_buffers 4 512;", "limits"),
+    ("deploy/nginx/http/response.conf", r"^add_header X-Content-Type-Options.*\n", "", "headers"),
+    ("deploy/nginx/http/response.conf", r"^add_header X-Frame-Options.*\n", "", "headers"),
+    (LIMITS, r"^limit_conn_status .*\n", "", "limits"),
     # A line that is gone means nginx's default.
     (PROXY, r"^proxy_read_timeout .*\n", "", "timeouts"),
     (PROXY, r"^proxy_connect_timeout .*\n", "", "timeouts"),
@@ -108,6 +119,9 @@ IN_NGINX: tuple[Case, ...] = (
     (NGINX, r"^events \{", "events", "nginx"),
 )
 IN_GUNICORN: tuple[Case, ...] = (
+    (GUNICORN, r"^wsgi_app = .*\n", "", "gunicorn"),
+    (GUNICORN, r"^backlog = .*", "backlog = 8", "capacity"),
+    (GUNICORN, r"^control_socket_disable = .*\n", "", "gunicorn"),
     (GUNICORN, "^worker_class = .*", 'worker_class = "uvicorn.workers.UvicornWorker"', "gunicorn"),
     (GUNICORN, "^worker_class = .*\n", "", "gunicorn"),
     (GUNICORN, "^backlog = .*", "reuse_port = True", "gunicorn"),
@@ -128,6 +142,7 @@ IN_GUNICORN: tuple[Case, ...] = (
     (GUNICORN, "^raw_env = .*\n", "", "connection budget"),
 )
 IN_COMPOSE: tuple[Case, ...] = (
+    (COMPOSE, r"^  secrets: \[database_url, secret_key\]\n", "", "secrets"),
     (COMPOSE, r"(30 s\)[^\n]*\n +stop_grace_period:) 40s", r"\1 9s", "timeouts"),
     (COMPOSE, r"(30 s\)[^\n]*\n) +stop_grace_period: 40s\n", r"\1", "timeouts"),
     (COMPOSE, r"^    stop_signal: SIGQUIT", "    stop_signal: SIGTERM", "timeouts"),
@@ -190,6 +205,7 @@ IN_COMPOSE: tuple[Case, ...] = (
     (PGBOUNCER, "^auth_type = .*", "auth_type = any", "secrets"),
 )
 IN_KUBERNETES: tuple[Case, ...] = (
+    (PODS, r"runAsUser: 10001", "runAsUser: 0", "secrets"),
     (PODS, r"(livenessProbe:\n +httpGet: \{path:) /livez", r"\1 /readyz", "probes"),
     (PODS, r"(readinessProbe:\n +httpGet: \{path:) /readyz", r"\1 /livez", "probes"),
     (PODS, r"readinessProbe:(\n +httpGet: \{path: /readyz)", r"otherProbe:\1", "probes"),
@@ -242,6 +258,11 @@ IN_KUBERNETES: tuple[Case, ...] = (
     ),
 )
 IN_SYSTEMD: tuple[Case, ...] = (
+    (UNIT, r"^NoNewPrivileges=yes", "PrivateNetwork=yes", "systemd"),
+    (UNIT, r"^RestartSec=1s", "RestartSec=10min", "systemd"),
+    ("deploy/systemd/nginx.service", r"^KillSignal=SIGQUIT\n", "", "timeouts"),
+    ("deploy/systemd/nginx.service", r"^LimitNOFILE=.*\n", "", "capacity"),
+    ("deploy/systemd/nginx.service", r"^TimeoutStopSec=.*", "TimeoutStopSec=5s", "timeouts"),
     (UNIT, "^KillMode=.*\n", "", "timeouts"),
     (UNIT, "^KillMode=mixed", "KillMode=process", "timeouts"),
     (UNIT, "^KillMode=mixed", "KillMode=mixed\nKillSignal=SIGKILL", "timeouts"),
@@ -303,13 +324,31 @@ LET_THROUGH: dict[str, tuple[Case, ...]] = {
     "nginx": (
         (ROUTES, r"^location /api/v1/events \{", "location /api/v2/events {", ""),
         (f"{SITE}/limits.conf", r"rate=50r/s", "rate=5r/s", ""),
+        (PROXY, r"^proxy_hide_header X-Request-ID;\n", "", ""),
     ),
-    "compose": ((COMPOSE, r"^  data: \{internal: true\}", "  data: {}", ""),),
+    "gunicorn": ((GUNICORN, "^backlog = .*", "user = 'nobody'", ""),),
+    "compose": (
+        (COMPOSE, r"^  data: \{internal: true\}", "  data: {}", ""),
+        (COMPOSE, r"^    networks: \[edge, data\]", "    networks: [data]", ""),
+        (COMPOSE, "shared_buffers=256MB", "shared_buffers=4GB", ""),
+        (COMPOSE, r"^      - \.\./nginx:/etc/nginx:ro\n", "", ""),
+        ("deploy/compose/nginx-site/http.conf", "127.0.0.11", "127.0.0.1", ""),
+    ),
     "kubernetes": (
         (f"{KUBERNETES}/ingress.yaml", "port: {name: http}", "port: {number: 81}", ""),
         (f"{KUBERNETES}/network-policy.yaml", "port: 5432", "port: 5433", ""),
+        (PODS, "secretName: service,", "secretName: servce,", ""),
+        (PODS, "image: docker.io/library/nginx:.*", "image: docker.io/library/nginx", ""),
+        (PODS, "containerPort: 8000", "containerPort: 9000", ""),
+        (f"{KUBERNETES}/service.yaml", "component: web", "component: wep", ""),
+        (f"{KUBERNETES}/autoscaler.yaml", "minReplicas: 2", "minReplicas: 1", ""),
+        (f"{KUBERNETES}/nginx-site/balancer.conf", "recursive off", "recursive on", ""),
     ),
-    "systemd": ((UNIT, "^ProtectHome=yes\n", "", ""),),
+    "systemd": (
+        (UNIT, "^ProtectHome=yes\n", "", ""),
+        (SYSTEMD, "^LOG_FORMAT=json", "LOG_FORMAT=jsn", ""),
+    ),
+    "settings": (("ROOT_PATH", "", "api/", ""),),
 }
 
 
