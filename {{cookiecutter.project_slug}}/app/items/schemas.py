@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Annotated
 from uuid import UUID
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from app.items.models import ItemStatus
 from app.schemas import Page, PageQuery, RequestBody, ResponseBody, StorableText
@@ -13,6 +13,16 @@ from app.schemas import Page, PageQuery, RequestBody, ResponseBody, StorableText
 Title = Annotated[StorableText, Field(min_length=1, max_length=200)]
 Description = Annotated[StorableText, Field(max_length=10_000)]
 Price = Annotated[Decimal, Field(ge=0, max_digits=12, decimal_places=2)]
+
+
+def _refuse_number(value: object) -> object:
+    # Pydantic would take 0 for 1970-01-01.
+    if isinstance(value, int | float):
+        raise ValueError("must be a text such as 2026-12-24")
+    return value
+
+
+DueOn = Annotated[date, BeforeValidator(_refuse_number, json_schema_input_type=date)]
 Tag = Annotated[StorableText, Field(min_length=1, max_length=50)]
 
 
@@ -21,7 +31,7 @@ class ItemCreate(RequestBody):
     description: Description | None = None
     status: ItemStatus = ItemStatus.OPEN
     price: Price | None = None
-    due_on: date | None = None
+    due_on: DueOn | None = None
     tags: list[Tag] = Field(default=[], max_length=20)
 
 

@@ -52,6 +52,7 @@ async def test_create_returns_the_item_and_where_it_is(
         {"title": "a", "price": "0.001"},
         {"title": "a", "price": "NaN"},
         {"title": "a", "due_on": "2026-02-30"},
+        {"title": "a", "due_on": 0},
         {"title": "a", "tags": [""]},
         [],
     ],
