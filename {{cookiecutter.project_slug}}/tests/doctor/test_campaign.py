@@ -133,7 +133,7 @@ IN_GUNICORN: tuple[Case, ...] = (
     (GUNICORN, "^bind = .*", 'bind = "0.0.0.0:9000"', "gunicorn"),
     (GUNICORN, "^workers = .*", "workers = 64", "gunicorn"),
     (GUNICORN, "^forwarded_allow_ips = .*", 'forwarded_allow_ips = "*"', "gunicorn"),
-    (GUNICORN, "^    pre_fork,\n", "", "gunicorn"),
+    (GUNICORN, ", pre_fork", "", "gunicorn"),
     (GUNICORN, "^keepalive = .*\n", "", "timeouts"),
     (GUNICORN, "^graceful_timeout = .*", "graceful_timeout = 45", "timeouts"),
     (GUNICORN, "^timeout = .*", "timeout = 0", "timeouts"),
