@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -36,6 +37,7 @@ network_backend = "netavark"
 @dataclass(frozen=True)
 class Podman:
     folder: Path
+    run_root: Path
     environment: dict[str, str]
 
     def __call__(self, *arguments: str | Path) -> str:
@@ -48,7 +50,7 @@ class Podman:
             "--root",
             self.folder / "root",
             "--runroot",
-            self.folder / "run",
+            self.run_root,
         ]
         return subprocess.run(
             ["podman", *places, *arguments],
@@ -65,7 +67,9 @@ def podman(require: Require, folder: Path) -> Iterator[Podman]:
         require(program)
     (folder / "containers.conf").write_text(CONFIGURATION)
     settings = {"CONTAINERS_CONF": str(folder / "containers.conf"), "PATH": SEARCHED}
-    own = Podman(folder, own_environment() | settings)
+    # Podman takes at most 50 characters for it, which temporary folders of tests may exceed.
+    run_root = Path(tempfile.mkdtemp(prefix="podman-", dir="/run"))
+    own = Podman(folder, run_root, own_environment() | settings)
     try:
         yield own
     finally:
@@ -74,6 +78,7 @@ def podman(require: Require, folder: Path) -> Iterator[Podman]:
         own("rmi", "--all", "--force")
         own("network", "prune", "--force")
         shutil.rmtree(folder / "root", ignore_errors=True)
+        shutil.rmtree(run_root, ignore_errors=True)
 
 
 @dataclass(frozen=True)
