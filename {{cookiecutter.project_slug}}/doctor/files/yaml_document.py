@@ -79,7 +79,8 @@ def read_documents(
     try:
         text = file.read_text(encoding="utf-8")
         for variable, entry in (variables or {}).items():
-            text = re.sub(rf"\$\{{{variable}(:?[-?][^}}]*)?\}}", lambda _: entry.value, text)  # noqa: B023
+            reference = r"\$\{" + variable + r"(:?[-?][^}]*)?\}"
+            text = re.sub(reference, entry.value.replace("\\", r"\\"), text)
         return compose_nodes(name, text), []
     except (yaml.YAMLError, UnicodeDecodeError) as raised:
         mark = getattr(raised, "problem_mark", None)
