@@ -14,19 +14,22 @@ DEST ?=
 BEGAN := $(shell date +%s)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fix bake
+.PHONY: help demo test test-engines check fix bake
 
 help: ## Show the commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 demo: ## Generate a service, start all of it, print addresses and a login (DEST=dir keeps it)
 	@exec $(RUN) --no-dev python -m demo $(if $(DEST),"$(DEST)")
 
 test: ## Run all tests, with a generated service, nginx and PostgreSQL
 	@# Side by side, but for those that measure time or loads: each of these has the machine alone.
-	@$(RUN) pytest --numprocesses 2 --no-loadscope-reorder -m "not alone"
-	@$(RUN) pytest -m alone
+	@$(RUN) pytest --numprocesses 2 --no-loadscope-reorder -m "not alone and not engine"
+	@$(RUN) pytest -m "alone and not engine"
 	@echo "make test took $$(($$(date +%s) - $(BEGAN))) s, setup included."
+
+test-engines: ## Run Compose on a real engine, and the units under a real systemd (needs root)
+	@$(RUN) pytest -m engine
 
 check: ## Check everything, change nothing
 	@"$(UV)" lock --quiet --check

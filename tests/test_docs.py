@@ -350,7 +350,7 @@ def test_every_target_and_command_is_on_the_page_of_commands() -> None:
 
 def test_targets_of_the_template_are_on_its_pages() -> None:
     text = (REPOSITORY / "README.md").read_text() + (REPOSITORY / "CONTRIBUTING.md").read_text()
-    assert make_targets(REPOSITORY) <= set(re.findall(r"make (\w+)", text))
+    assert make_targets(REPOSITORY) <= set(re.findall(r"make ([a-z-]+)", text))
 
 
 def test_order_of_timeouts_is_the_one_that_the_doctor_checks() -> None:

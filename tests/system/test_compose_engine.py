@@ -18,6 +18,8 @@ from tests.manifests import first_commands
 from tests.system.engine import Engine, kill, make_images, process_of, running_engine
 from tests.system.load import Outcome, Plan, Target, run_load_until, sign_up
 
+pytestmark = pytest.mark.engine
+
 Require = Callable[[str], str]
 
 DOMAIN = "shop.example.com"

@@ -15,6 +15,8 @@ from tests.manifests import first_commands
 from tests.system.load import Outcome, Plan, Target, run_load_until, sign_up
 from tests.system.systemd_container import Machine, is_root, podman, start_machine
 
+pytestmark = pytest.mark.engine
+
 Require = Callable[[str], str]
 
 DOMAIN = "shop.example.com"
