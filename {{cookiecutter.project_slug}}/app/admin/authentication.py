@@ -51,7 +51,9 @@ class AdminAuthentication(AuthenticationBackend):
         hasher = cast("PasswordHasher", request.state.password_hasher)
         authenticator = Authenticator(database, hasher, self._settings)
         form = await request.form()
-        email, password = read_email(_text(form, "username")), _text(form, "password")
+        # PostgreSQL stores no NUL character, and no email has one.
+        email = read_email(_text(form, "username").replace("\x00", ""))
+        password = _text(form, "password")
         # For the form, when it is shown again.
         request.state.login_email = email
         origin = await get_login_origin(request)
