@@ -25,6 +25,14 @@ _NGINX_STOP_SECONDS_MIN = 36
 
 _Keys = Mapping[str, Sequence[Entry]]
 
+_OPEN_FILES = Rule(
+    "LimitNOFILE",
+    "1024",
+    at_least(_OPEN_FILES_MIN, parse_bytes),
+    "capacity",
+    "Over the limit nobody is accepted.",
+    "Write LimitNOFILE=16384.",
+)
 UNIT_RULES = (
     Rule(
         "PrivateNetwork",
@@ -98,14 +106,7 @@ UNIT_RULES = (
         "A start on a slow disk is killed.",
         "Write TimeoutStartSec=60s.",
     ),
-    Rule(
-        "LimitNOFILE",
-        "1024",
-        at_least(_OPEN_FILES_MIN, parse_bytes),
-        "capacity",
-        "Over the limit nobody is accepted.",
-        "Write LimitNOFILE=16384.",
-    ),
+    _OPEN_FILES,
     Rule(
         "User",
         "root",
@@ -156,14 +157,7 @@ NGINX_RULES = (
         "nginx is killed while it finishes.",
         "Write TimeoutStopSec=40s.",
     ),
-    Rule(
-        "LimitNOFILE",
-        "1024",
-        at_least(_OPEN_FILES_MIN, parse_bytes),
-        "capacity",
-        "Over the limit nobody is accepted.",
-        "Write LimitNOFILE=16384.",
-    ),
+    _OPEN_FILES,
 )
 SOCKET_RULES = (
     Rule(
