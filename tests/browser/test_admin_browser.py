@@ -174,6 +174,19 @@ def test_page_fits_every_screen_and_can_be_read_by_everybody(
     assert_good_for_everybody(admin, name)
 
 
+def test_pages_of_a_long_list_are_good_for_everybody(
+    admin: Page, service: Service, user: User
+) -> None:
+    with httpx2.Client(base_url=f"{service.url}/api/v1", headers=user.headers) as client:
+        for number in range(51):
+            client.post("/items", json={"title": f"Item {number}"}).raise_for_status()
+    admin.goto(f"item/list?search={user.email}&page=2")
+    expect(admin.get_by_label("Page 2", exact=True)).to_have_attribute("aria-current", "page")
+    chosen = admin.get_by_role("link", name="25 a page")
+    expect(chosen).to_have_attribute("aria-current", "true")
+    assert_good_for_everybody(admin, "long list")
+
+
 def test_login_and_menu_fit_a_phone(page: Page, service: Service) -> None:
     log_in(page, service.admin_email, "wrong password")
     expect(page.get_by_role("alert")).to_be_visible()
