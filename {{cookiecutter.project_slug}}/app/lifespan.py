@@ -6,6 +6,7 @@ from typing import TypedDict
 
 from fastapi import FastAPI
 
+from app.accounts.authentication import Authenticator
 from app.accounts.email_links import EmailLinks
 from app.accounts.passwords import PasswordHasher, common_passwords
 from app.accounts.tokens import TokenKeys, build_token_keys
@@ -23,7 +24,7 @@ class State(TypedDict):
 
     settings: Settings
     database: Database
-    password_hasher: PasswordHasher
+    authenticator: Authenticator
     token_keys: TokenKeys
     drain: Drain
     email_links: EmailLinks
@@ -57,7 +58,7 @@ def build_state(settings: Settings, database: Database) -> State:
     return State(
         settings=settings,
         database=database,
-        password_hasher=PasswordHasher(settings),
+        authenticator=Authenticator(database, PasswordHasher(settings), settings),
         token_keys=build_token_keys(settings),
         drain=Drain(),
         email_links=EmailLinks(database, settings, build_mailer(settings)),

@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.accounts import service as accounts
-from app.accounts.authentication import Authenticator, Login
+from app.accounts.authentication import Login
 from app.accounts.schemas import UserCreate
 from app.accounts.sessions import log_in
 from app.database import Database, create_engine
@@ -187,9 +187,8 @@ async def connect(
 
 async def sign_up(state: State, email: str) -> SignedInUser:
     body = UserCreate.model_validate({"email": email, "password": PASSWORD})
-    database, hasher, keys = state["database"], state["password_hasher"], state["token_keys"]
-    user = await accounts.register_user(database, hasher, body)
-    authenticator = Authenticator(database, hasher, state["settings"])
+    authenticator, keys = state["authenticator"], state["token_keys"]
+    user = await accounts.register_user(state["database"], authenticator.hasher, body)
     pair = await log_in(authenticator, keys, Login(email, PASSWORD))
     headers = {"Authorization": f"Bearer {pair.access_token}"}
     return SignedInUser(user.id, email, headers)

@@ -11,7 +11,7 @@ from app.errors import TooManyRequestsError, UnavailableError
 from app.security_events import SecurityEvent, hash_email, record_event
 from app.settings import Settings
 from app.throttling import service as throttling
-from app.throttling.service import Attempt
+from app.throttling.service import Attempt, ThrottlePolicy
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Login:
 
 @dataclass(frozen=True)
 class Authenticator:
-    """Whatever lets people in uses it: the API and the admin app."""
+    """Made once per worker; whatever lets people in uses it: the API and the admin app."""
 
     database: Database
     hasher: PasswordHasher
@@ -51,11 +51,7 @@ class Authenticator:
         """The account of the attempt is the email of the user."""
         self.hasher.refuse_when_busy()
         policy = throttling.login_policy(self.settings)
-        try:
-            await throttling.admit(self.database, policy, attempt)
-        except TooManyRequestsError:
-            self._record(SecurityEvent.ATTEMPT_THROTTLED, attempt)
-            raise
+        await admit(self.database, self.settings, policy, attempt)
         user = await repository.get_credentials(self.database, attempt.account)
         try:
             matches, new_hash = await self.hasher.verify(
@@ -66,18 +62,25 @@ class Authenticator:
             await throttling.uncount_attempt(self.database, attempt)
             raise
         if user is None or not matches:
-            self._record(SecurityEvent.LOGIN_FAILED, attempt, user)
+            claimed = {} if user else {"email_hash": hash_email(self.settings, attempt.account)}
+            user_id = user.user_id if user else None
+            record_event(SecurityEvent.LOGIN_FAILED, user_id, door=attempt.purpose, **claimed)
             return None
         await throttling.record_success(self.database, policy, attempt)
-        return await self._replace_hash(user, new_hash) if new_hash else user
-
-    def _record(
-        self, event: SecurityEvent, attempt: Attempt, user: Credentials | None = None
-    ) -> None:
-        details = {} if user else {"email_hash": hash_email(self.settings, attempt.account)}
-        record_event(event, user.user_id if user else None, door=attempt.purpose, **details)
-
-    async def _replace_hash(self, user: Credentials, new_hash: str) -> Credentials:
+        if new_hash is None:
+            return user
         async with self.database.transaction() as session:
             await repository.replace_password_hash(session, user, new_hash)
         return replace(user, password_hash=new_hash)
+
+
+async def admit(
+    database: Database, settings: Settings, policy: ThrottlePolicy, attempt: Attempt
+) -> None:
+    """Counts the attempt, or tells the log and raises TooManyRequestsError."""
+    try:
+        await throttling.admit(database, policy, attempt)
+    except TooManyRequestsError:
+        hashed = hash_email(settings, attempt.account)
+        record_event(SecurityEvent.ATTEMPT_THROTTLED, door=attempt.purpose, email_hash=hashed)
+        raise

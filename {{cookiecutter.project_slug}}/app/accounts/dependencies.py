@@ -10,14 +10,12 @@ from starlette.requests import HTTPConnection
 from app.accounts import repository, roles
 from app.accounts.authentication import Authenticator, Login, LoginOrigin
 from app.accounts.email_links import EmailLinks, send_password_notice
-from app.accounts.passwords import PasswordHasher
 from app.accounts.repository import AuthenticatedUser
 from app.accounts.schemas import read_email
 from app.accounts.tokens import TokenKeys, read_access_token
 from app.database import DatabaseDep
 from app.errors import ForbiddenError, InsufficientScopeError, UnauthorizedError
 from app.openapi import TOKEN_PATH
-from app.settings import SettingsDep
 from app.websockets import find_token, is_own_origin
 
 # Browsers send about 120; the rest is for the curious.
@@ -34,8 +32,13 @@ async def get_email_links(connection: HTTPConnection) -> EmailLinks:
     return cast("EmailLinks", connection.state.email_links)
 
 
+async def get_authenticator(connection: HTTPConnection) -> Authenticator:
+    return cast("Authenticator", connection.state.authenticator)
+
+
 TokenKeysDep = Annotated[TokenKeys, Depends(get_token_keys)]
 EmailLinksDep = Annotated[EmailLinks, Depends(get_email_links)]
+AuthenticatorDep = Annotated[Authenticator, Depends(get_authenticator)]
 
 
 async def get_password_notice(
@@ -51,16 +54,6 @@ async def get_password_notice(
 
 
 PasswordNoticeDep = Annotated[Callable[[str], None], Depends(get_password_notice)]
-
-
-async def get_authenticator(
-    connection: HTTPConnection, database: DatabaseDep, settings: SettingsDep
-) -> Authenticator:
-    hasher = cast("PasswordHasher", connection.state.password_hasher)
-    return Authenticator(database, hasher, settings)
-
-
-AuthenticatorDep = Annotated[Authenticator, Depends(get_authenticator)]
 
 
 async def get_current_user(

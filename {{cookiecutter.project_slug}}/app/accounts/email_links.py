@@ -15,17 +15,17 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.accounts import repository
-from app.accounts.authentication import Authenticator, LoginOrigin
+from app.accounts.authentication import Authenticator, LoginOrigin, admit
 from app.accounts.models import User
 from app.accounts.passwords import UNCHANGED, PasswordHasher
 from app.accounts.schemas import PasswordReset
 from app.accounts.tokens import hash_opaque_token, new_opaque_token
 from app.database import Database
-from app.errors import AppError, ForbiddenError, InvalidInputError, TooManyRequestsError
+from app.errors import AppError, ForbiddenError, InvalidInputError
 from app.mail import Mailer, MailError, NoMailer
 from app.security_events import SecurityEvent, hash_email, record_event
 from app.settings import Settings
-from app.throttling.service import Attempt, ThrottlePolicy, admit, login_policy, trust_address
+from app.throttling.service import Attempt, ThrottlePolicy, login_policy, trust_address
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
@@ -58,12 +58,7 @@ async def admit_request(
     local, _, domain = email.rpartition("@")
     mailbox = f"{_SAME_MAILBOX.sub('', local)}@{domain}"
     attempt = Attempt(reason, email, origin.address, counted_as=mailbox)
-    try:
-        await admit(links.database, mail_policy(links.settings, reason), attempt)
-    except TooManyRequestsError:
-        hashed = hash_email(links.settings, email)
-        record_event(SecurityEvent.ATTEMPT_THROTTLED, door=reason, email_hash=hashed)
-        raise
+    await admit(links.database, links.settings, mail_policy(links.settings, reason), attempt)
 
 
 def mail_policy(settings: Settings, reason: MailReason) -> ThrottlePolicy:

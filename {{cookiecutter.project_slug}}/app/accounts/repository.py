@@ -133,12 +133,6 @@ async def get_user(session: AsyncSession, user_id: UUID) -> User | None:
     return await session.get(User, user_id, with_for_update=True)
 
 
-async def add_user(session: AsyncSession, user: User) -> None:
-    session.add(user)
-    await session.flush()
-    await session.refresh(user)
-
-
 async def replace_password_hash(session: AsyncSession, known: Credentials, new_hash: str) -> bool:
     """Not when it was replaced since it was read: of two at once one wins."""
     statement = update(User).where(

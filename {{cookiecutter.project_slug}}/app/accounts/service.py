@@ -34,7 +34,9 @@ async def register_user(
     user = User(**body.model_dump(exclude={"password"}), password_hash=password_hash, role=role)
     try:
         async with database.transaction() as session:
-            await repository.add_user(session, user)
+            session.add(user)
+            await session.flush()
+            await session.refresh(user)
     except IntegrityError as error:
         raise ConflictError("A user with this email exists already.") from error
     return UserOut.model_validate(user)

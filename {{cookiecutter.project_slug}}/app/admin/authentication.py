@@ -11,7 +11,6 @@ from starlette.requests import Request
 from app.accounts import repository as accounts
 from app.accounts.authentication import Authenticator, Login
 from app.accounts.dependencies import get_login_origin
-from app.accounts.passwords import PasswordHasher
 from app.accounts.repository import AuthenticatedUser
 from app.accounts.roles import ADMIN
 from app.accounts.schemas import read_email
@@ -48,8 +47,7 @@ class AdminAuthentication(AuthenticationBackend):
 
     async def login(self, request: Request) -> bool:
         database = database_of(request)
-        hasher = cast("PasswordHasher", request.state.password_hasher)
-        authenticator = Authenticator(database, hasher, self._settings)
+        authenticator = cast("Authenticator", request.state.authenticator)
         form = await request.form()
         # PostgreSQL stores no NUL character, and no email has one.
         email = read_email(_text(form, "username").replace("\x00", ""))

@@ -108,10 +108,6 @@ def email_of(owner: InstrumentedAttribute[UUID]) -> ColumnElement[object]:
     return cast("ColumnElement[object]", email.scalar_subquery())
 
 
-async def get_row(session: AsyncSession, model: type[Row], row_id: UUID) -> Row | None:
-    return await session.get(model, row_id, with_for_update=True)
-
-
 async def list_rows(
     session: AsyncSession, model: type[Row], row_ids: Collection[UUID], *, lock: bool = False
 ) -> Sequence[Row]:
@@ -145,17 +141,6 @@ def _cascades(own: Table, condition: ColumnElement[bool]) -> Iterator[tuple[str,
 
 def _id(model: type[Model]) -> InstrumentedAttribute[UUID]:
     return cast("InstrumentedAttribute[UUID]", model.id)  # type: ignore[attr-defined]
-
-
-async def add_row(session: AsyncSession, row: Row) -> Row:
-    session.add(row)
-    await session.flush()
-    return row
-
-
-async def delete_row(session: AsyncSession, row: Model) -> None:
-    await session.delete(row)
-    await session.flush()
 
 
 async def list_emails(session: AsyncSession, user_ids: Sequence[UUID]) -> dict[UUID, str]:

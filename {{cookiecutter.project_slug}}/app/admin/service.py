@@ -11,9 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.accounts import repository as accounts
 from app.accounts import sessions
-from app.accounts.authentication import LoginOrigin
+from app.accounts.authentication import Authenticator, LoginOrigin
 from app.accounts.models import Session, User
-from app.accounts.passwords import PasswordHasher
 from app.accounts.repository import Credentials
 from app.accounts.roles import ADMIN, Role
 from app.accounts.tokens import new_opaque_token
@@ -49,7 +48,8 @@ async def start_session(
         await sessions.refuse_outdated(session, credentials)
         if replaced is not None:
             await accounts.delete_session_of_user(session, user.id, replaced)
-        await repository.add_row(session, row)
+        session.add(row)
+        await session.flush()
         session.add(audit.entry(actor, "log in", row))
     return row.id
 
@@ -62,15 +62,16 @@ async def record_failed_login(database: Database, claimed: Actor) -> None:
 
 async def end_session(database: Database, actor: Actor, session_id: UUID) -> None:
     async with database.transaction() as session:
-        login = await repository.get_row(session, Session, session_id)
+        login = await session.get(Session, session_id, with_for_update=True)
         if login is not None:
             session.add(audit.entry(actor, "log out", login))
-            await repository.delete_row(session, login)
+            await session.delete(login)
 
 
 async def add_row(database: Database, actor: Actor, row: Row) -> Row:
     async with _transaction(database) as session:
-        await repository.add_row(session, row)
+        session.add(row)
+        await session.flush()
         session.add(audit.entry(actor, "create", row, after=audit.columns_of(row)))
     return row
 
@@ -89,11 +90,12 @@ async def change_row(
 
 
 async def add_user(
-    database: Database, hasher: PasswordHasher, actor: Actor, values: Mapping[str, object]
+    authenticator: Authenticator, actor: Actor, values: Mapping[str, object]
 ) -> User:
     """With a password that nobody knows: they choose theirs through a reset link."""
-    password_hash = await hasher.hash(new_opaque_token())
-    return await add_row(database, actor, User(**values, password_hash=password_hash))
+    password_hash = await authenticator.hasher.hash(new_opaque_token())
+    user = User(**values, password_hash=password_hash)
+    return await add_row(authenticator.database, actor, user)
 
 
 async def change_user(
@@ -131,7 +133,7 @@ async def delete_rows(
             with_it = await repository.count_dependents(session, table, [row_id])
             before = {**audit.columns_of(row), **({"deleted_with_it": with_it} if with_it else {})}
             session.add(audit.entry(actor, "delete", row, before=before))
-            await repository.delete_row(session, row)
+            await session.delete(row)
 
 
 async def export_rows(
@@ -198,7 +200,7 @@ async def _transaction(database: Database) -> AsyncIterator[AsyncSession]:
 
 
 async def _existing(session: AsyncSession, table: type[Row], row_id: UUID) -> Row:
-    row = await repository.get_row(session, table, row_id)
+    row = await session.get(table, row_id, with_for_update=True)
     if row is None:
         raise NotFoundError("This row does not exist any more.")
     return row

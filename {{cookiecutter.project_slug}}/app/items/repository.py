@@ -75,13 +75,3 @@ async def list_items(database: Database, owner_id: UUID, query: ItemQuery) -> Se
 async def get_item_for_update(session: AsyncSession, owner_id: UUID, item_id: UUID) -> Item | None:
     statement = select(Item).where(Item.id == item_id, Item.owner_id == owner_id).with_for_update()
     return (await session.scalars(statement)).one_or_none()
-
-
-async def add_item(session: AsyncSession, item: Item) -> None:
-    session.add(item)
-    await session.flush()
-
-
-async def delete_item(session: AsyncSession, item: Item) -> None:
-    await session.delete(item)
-    await session.flush()

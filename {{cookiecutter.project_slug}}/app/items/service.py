@@ -16,7 +16,8 @@ _NOT_FOUND = "There is no such item."
 
 async def create_item(session: AsyncSession, owner_id: UUID, body: ItemCreate) -> ItemOut:
     item = Item(owner_id=owner_id, **body.model_dump())
-    await repository.add_item(session, item)
+    session.add(item)
+    await session.flush()
     return ItemOut.model_validate(item)
 
 
@@ -44,7 +45,7 @@ async def update_item(
 
 
 async def delete_item(session: AsyncSession, owner_id: UUID, item_id: UUID) -> None:
-    await repository.delete_item(session, await _get_own_item(session, owner_id, item_id))
+    await session.delete(await _get_own_item(session, owner_id, item_id))
 
 
 async def _get_own_item(session: AsyncSession, owner_id: UUID, item_id: UUID) -> Item:

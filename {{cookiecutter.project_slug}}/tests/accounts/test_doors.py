@@ -51,7 +51,7 @@ async def test_password_is_taken_as_typed_when_an_admin_logs_in(
     client: AsyncClient, state: State
 ) -> None:
     body = UserCreate.model_validate({"email": "root@example.com", "password": SPACED})
-    database, hasher = state["database"], state["password_hasher"]
+    database, hasher = state["database"], state["authenticator"].hasher
     await service.register_user(database, hasher, body, role=Role.ADMIN)
     assert (await log_in_to_admin(client, password=SPACED)).status_code == 302
 

@@ -1,6 +1,7 @@
 """Two things at once to one account: both end well, and the stricter one wins."""
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -45,7 +46,7 @@ class InterruptedHasher(PasswordHasher):
 @pytest.fixture
 def hasher(settings: Settings, state: State, user: SignedInUser) -> InterruptedHasher:
     interrupted = InterruptedHasher(settings, state["database"], user.id)
-    state["password_hasher"] = interrupted
+    state["authenticator"] = replace(state["authenticator"], hasher=interrupted)
     return interrupted
 
 

@@ -29,7 +29,7 @@ ADMIN_EMAIL = "root@example.com"
 
 async def add_admin(state: State, email: str = ADMIN_EMAIL) -> UUID:
     body = UserCreate.model_validate({"email": email, "password": PASSWORD})
-    database, hasher = state["database"], state["password_hasher"]
+    database, hasher = state["database"], state["authenticator"].hasher
     return (await accounts.register_user(database, hasher, body, role=Role.ADMIN)).id
 
 

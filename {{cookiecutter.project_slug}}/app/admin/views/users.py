@@ -11,8 +11,8 @@ from starlette.requests import Request
 from wtforms import Form, SelectField, StringField
 from wtforms.validators import InputRequired, Optional
 
+from app.accounts.authentication import Authenticator
 from app.accounts.models import Session, User
-from app.accounts.passwords import PasswordHasher
 from app.accounts.roles import Role
 from app.accounts.schemas import Email, FullName
 from app.admin import repository, service
@@ -97,8 +97,8 @@ class UserView(AuditedView, model=User):
     } | {f"make-{role}": _role_action(role) for role in Role}
 
     async def add(self, request: Request, values: Values) -> Model:
-        hasher = cast("PasswordHasher", request.state.password_hasher)
-        return await service.add_user(database_of(request), hasher, actor_of(request), values)
+        authenticator = cast("Authenticator", request.state.authenticator)
+        return await service.add_user(authenticator, actor_of(request), values)
 
     async def change(self, request: Request, row_id: UUID, values: Values) -> Model:
         return await service.change_user(database_of(request), actor_of(request), row_id, values)

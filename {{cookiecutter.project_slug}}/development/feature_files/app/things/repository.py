@@ -43,13 +43,3 @@ async def list_things(database: Database, owner_id: UUID, query: PageQuery) -> S
 async def lock_thing(session: AsyncSession, owner_id: UUID, thing_id: UUID) -> Thing | None:
     own = select(Thing).where(Thing.id == thing_id, Thing.owner_id == owner_id)
     return (await session.scalars(own.with_for_update())).one_or_none()
-
-
-async def add_thing(session: AsyncSession, thing: Thing) -> None:
-    session.add(thing)
-    await session.flush()
-
-
-async def delete_thing(session: AsyncSession, thing: Thing) -> None:
-    await session.delete(thing)
-    await session.flush()

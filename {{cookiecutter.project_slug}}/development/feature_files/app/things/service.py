@@ -16,7 +16,8 @@ _NOT_FOUND = "There is no such {thing}."
 
 async def create_thing(session: AsyncSession, owner_id: UUID, body: ThingCreate) -> ThingOut:
     thing = Thing(owner_id=owner_id, **body.model_dump())
-    await repository.add_thing(session, thing)
+    session.add(thing)
+    await session.flush()
     return ThingOut.model_validate(thing)
 
 
@@ -42,7 +43,7 @@ async def update_thing(
 
 
 async def delete_thing(session: AsyncSession, owner_id: UUID, thing_id: UUID) -> None:
-    await repository.delete_thing(session, await _get_own(session, owner_id, thing_id))
+    await session.delete(await _get_own(session, owner_id, thing_id))
 
 
 async def _get_own(session: AsyncSession, owner_id: UUID, thing_id: UUID) -> Thing:
