@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.accounts import repository
 from app.accounts.authentication import Authenticator, LoginOrigin, admit
-from app.accounts.models import User
+from app.accounts.models import EmailToken, User
 from app.accounts.passwords import UNCHANGED, PasswordHasher
 from app.accounts.schemas import PasswordReset
 from app.accounts.tokens import hash_opaque_token, new_opaque_token
@@ -152,15 +152,18 @@ async def _hash_new(hasher: PasswordHasher, owner: User, password: str) -> str:
 async def _send(links: EmailLinks, user_id: UUID, to: str, purpose: Purpose) -> None:
     token = new_opaque_token()
     lifetime = _lifetime(links.settings, purpose)
-    expires_at = datetime.now(UTC) + lifetime
+    row = EmailToken(
+        token_hash=hash_opaque_token(token),
+        user_id=user_id,
+        purpose=purpose,
+        expires_at=datetime.now(UTC) + lifetime,
+    )
     # After the # : browsers send that part to no server, so it is in no log and no Referer.
     url = f"{str(links.settings.public_url).rstrip('/')}/{purpose}#token={token}"
     subject, text = _MESSAGES[purpose]
     try:
         async with links.database.transaction() as session:
-            await repository.add_email_token(
-                session, hash_opaque_token(token), user_id, purpose, expires_at
-            )
+            session.add(row)
         await links.mailer.send(to, subject, text.format(url=url, lifetime=_spoken(lifetime)))
     except (MailError, AppError) as error:
         # The response is out already: only the log can tell.

@@ -129,10 +129,6 @@ async def find_user_id(database: Database, email: str) -> UUID | None:
     return row[0] if row else None
 
 
-async def get_user(session: AsyncSession, user_id: UUID) -> User | None:
-    return await session.get(User, user_id, with_for_update=True)
-
-
 async def replace_password_hash(session: AsyncSession, known: Credentials, new_hash: str) -> bool:
     """Not when it was replaced since it was read: of two at once one wins."""
     statement = update(User).where(
@@ -277,15 +273,6 @@ async def get_email_token_owner(
     session: AsyncSession, token_hash: bytes, purpose: str
 ) -> User | None:
     return await session.scalar(_email_token_owner(token_hash, purpose))
-
-
-async def add_email_token(
-    session: AsyncSession, token_hash: bytes, user_id: UUID, purpose: str, expires_at: datetime
-) -> None:
-    session.add(
-        EmailToken(token_hash=token_hash, user_id=user_id, purpose=purpose, expires_at=expires_at)
-    )
-    await session.flush()
 
 
 async def spend_email_token(session: AsyncSession, token_hash: bytes, purpose: str) -> User | None:

@@ -43,7 +43,7 @@ async def register_user(
 
 
 async def update_user(session: AsyncSession, user_id: UUID, body: UserUpdate) -> UserOut:
-    user = await repository.get_user(session, user_id)
+    user = await session.get(User, user_id, with_for_update=True)
     if user is None:
         raise UnauthorizedError("The user does not exist any more.")
     if "full_name" in body.model_fields_set:

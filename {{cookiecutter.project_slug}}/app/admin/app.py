@@ -1,8 +1,10 @@
 """Mounts the admin app, made with sqladmin, at `/admin`."""
 
 import asyncio
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import cache
 from http import HTTPStatus
 from pathlib import Path
 from types import new_class
@@ -21,10 +23,8 @@ from starlette.staticfiles import StaticFiles
 
 from app.admin import repository, service
 from app.admin.authentication import AdminAuthentication
-from app.admin.database import session_maker
 from app.admin.formatters import format_time, list_changes, write_csv
-from app.admin.middleware import SECURITY_HEADERS, GuardMiddleware
-from app.admin.migrations import list_migrations
+from app.admin.middleware import SECURITY_HEADERS, GuardMiddleware, RequestSessions
 from app.admin.model_views import (
     EXPORT_ROWS_MAX,
     Action,
@@ -57,7 +57,7 @@ class ServiceAdmin(Admin):
         self.authentication = AdminAuthentication(settings)
         super().__init__(
             app,
-            session_maker=session_maker(),
+            session_maker=RequestSessions(),
             title=settings.service_title,
             templates_dir=str(_FOLDER / "templates"),
             authentication_backend=self.authentication,
@@ -113,7 +113,7 @@ class ServiceAdmin(Admin):
             "settings": settings,
             "figures": list(zip(self._counted, counts, strict=True)),
             "server": server,
-            "migrations": await asyncio.to_thread(list_migrations, server.revision),
+            "newest_revision": await asyncio.to_thread(_newest_revision),
             "entries": entries,
         }
         return await self.templates.TemplateResponse(request, "sqladmin/index.html", context)
@@ -222,6 +222,15 @@ class ServiceAdmin(Admin):
             if view.model.__tablename__ == table:
                 return view.counted(count)
         return f"{count} {table.replace('_', ' ')}{'' if count == 1 else 's'}"
+
+
+@cache
+def _newest_revision() -> str | None:
+    """Of the migrations of this code; Alembic would import all of them."""
+    # Relative to where the service starts, as alembic.ini has it; the names begin with the date.
+    newest = max(Path("migrations/versions").glob("*.py"), default=None)
+    found = newest and re.search(r'^revision = "(\w+)"', newest.read_text("utf-8"), re.MULTILINE)
+    return found[1] if found else None
 
 
 def mount_admin(app: FastAPI, settings: Settings) -> None:

@@ -1,9 +1,13 @@
-"""Guards every request to the admin app; the next hop is sqladmin and `authentication.py`."""
+"""Guards every request to the admin app, and gives sqladmin its sessions."""
 
+from contextlib import AbstractAsyncContextManager
+from contextvars import ContextVar
+
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.admin.database import request_database
+from app.database import Database
 from app.errors import problem_response
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -39,6 +43,19 @@ _CACHE_CONTROL = {
 }
 
 
+# sqladmin opens sessions without saying for which request.
+_request_database: ContextVar[Database] = ContextVar("request_database")
+
+
+class RequestSessions(async_sessionmaker[AsyncSession]):
+    """Sessions of the request's own `Database`: they wait in the queue of the API."""
+
+    def __call__(  # type: ignore[override]
+        self, **_options: object
+    ) -> AbstractAsyncContextManager[AsyncSession]:
+        return _request_database.get().transaction()
+
+
 class GuardMiddleware:
     """Refuses what another site sends, and adds the headers that keep the pages to themselves."""
 
@@ -50,7 +67,7 @@ class GuardMiddleware:
             await self.app(scope, receive, send)
             return
         scope = _with_full_path(scope)
-        request_database.set(scope["state"]["database"])
+        _request_database.set(scope["state"]["database"])
         headers = dict(SECURITY_HEADERS)
         path = scope["path"].removeprefix(scope["root_path"])
         for folder, cache_control in _CACHE_CONTROL.items():

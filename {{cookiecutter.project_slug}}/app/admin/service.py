@@ -42,7 +42,7 @@ async def start_session(
 ) -> UUID | None:
     """A new one for each login; None if this user is no admin."""
     async with database.transaction() as session:
-        user = await accounts.get_user(session, actor.id)
+        user = await session.get(User, actor.id, with_for_update=True)
         if user is None or ADMIN not in user.role.scopes:
             return None
         await sessions.refuse_outdated(session, credentials)
@@ -84,7 +84,7 @@ async def change_row(
     values: Mapping[str, object],
 ) -> Row:
     async with _transaction(database) as session:
-        row = await _existing(session, table, row_id)
+        (row,) = await _selected(session, table, [row_id])
         _set_values(session, actor, row, values)
     return row
 
@@ -197,13 +197,6 @@ async def _transaction(database: Database) -> AsyncIterator[AsyncSession]:
             yield session
     except IntegrityError as error:
         raise ConflictError("Another row has one of these values already.") from error
-
-
-async def _existing(session: AsyncSession, table: type[Row], row_id: UUID) -> Row:
-    row = await session.get(table, row_id, with_for_update=True)
-    if row is None:
-        raise NotFoundError("This row does not exist any more.")
-    return row
 
 
 async def _lock_users(

@@ -9,8 +9,7 @@ import pytest
 from httpx2 import AsyncClient, Response
 from sqlalchemy import column, delete, func, select, table, update
 
-from app.accounts import repository
-from app.accounts.models import Session, User
+from app.accounts.models import EmailToken, Session, User
 from app.accounts.passwords import PasswordHasher
 from app.accounts.tokens import hash_opaque_token, new_opaque_token
 from app.database import Database
@@ -148,6 +147,8 @@ async def _reset_tokens(state: State, user: SignedInUser) -> list[str]:
     later = datetime.now(UTC) + timedelta(hours=1)
     async with state["database"].transaction() as session:
         for token in tokens:
-            hashed = hash_opaque_token(token)
-            await repository.add_email_token(session, hashed, user.id, "reset-password", later)
+            hashed, purpose = hash_opaque_token(token), "reset-password"
+            session.add(
+                EmailToken(token_hash=hashed, user_id=user.id, purpose=purpose, expires_at=later)
+            )
     return tokens

@@ -4,42 +4,36 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from httpx2 import AsyncClient
 
-from app.admin import migrations
-from app.admin.migrations import list_migrations
+from app.admin.app import _newest_revision
+from tests.admin.test_admin import admin, admin_id
 
-FILE = (
-    '"""title of {0}\n\nRevision: {0}\n"""\n\nimport x\n\nrevision = "{0}"\ndown_revision = "?"\n'
-)
+__all__ = ["admin", "admin_id"]
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Of a service with four migrations."""
-    versions = tmp_path / "migrations" / "versions"
-    versions.mkdir(parents=True)
-    for number, revision in enumerate("abcd"):
-        (versions / f"2026_01_0{number}_{revision}.py").write_text(FILE.format(revision))
-    monkeypatch.chdir(tmp_path)
-    migrations._files.cache_clear()
+def clean_cache() -> Iterator[None]:
+    _newest_revision.cache_clear()
     yield
-    migrations._files.cache_clear()
+    _newest_revision.cache_clear()
 
 
-@pytest.mark.parametrize(
-    ("database_revision", "applied"),
-    [
-        ("d", [True, True, True]),
-        ("b", [False, False, True]),
-        ("a", [False, False, False]),
-        (None, [False, False, False]),
-        ("of newer code", [True, True, True]),
-    ],
-)
-def test_newest_migrations_are_listed_with_whether_they_are_applied(
-    database_revision: str | None, applied: list[bool]
+async def test_home_page_tells_nothing_more_when_the_newest_migration_is_applied(
+    admin: AsyncClient,
 ) -> None:
-    listed = list_migrations(database_revision)
-    assert [migration.revision for migration in listed] == ["d", "c", "b"]
-    assert [migration.is_applied for migration in listed] == applied
-    assert listed[0].title == "title of d"
+    page = (await admin.get("/admin/")).text
+    assert ("Migration" in page, "newest migration" in page) == (True, False)
+
+
+async def test_home_page_names_the_newest_migration_when_it_is_not_applied(
+    admin: AsyncClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "migrations/versions"
+    folder.mkdir(parents=True)
+    for day, revision in enumerate(("older", "newer"), start=1):
+        text = f'"""title"""\n\nrevision = "{revision}"\ndown_revision = "x"\n'
+        (folder / f"2027_01_0{day}_title.py").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    page = (await admin.get("/admin/")).text
+    assert "The newest migration of this code is newer." in page
