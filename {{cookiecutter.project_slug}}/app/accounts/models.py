@@ -4,7 +4,7 @@ from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import DateTime, ForeignKey, LargeBinary, Text, func
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.orm import Mapped, mapped_column, relationship
 from uuid_utils.compat import uuid7
 
 from app.accounts.roles import Role
@@ -45,6 +45,8 @@ class Session(Model):
     # What its access tokens may be used for; separated by spaces, as in RFC 6749.
     # The default is for the code before scopes, which may still run beside this one.
     scope: Mapped[str] = mapped_column(Text, server_default="account admin items:read items:write")
+    # Loaded by who asks for it: the pages of the admin app. Default: whenever it is read.
+    owner: Mapped[User] = relationship(lazy="raise")
 
 
 class RefreshToken(Model):

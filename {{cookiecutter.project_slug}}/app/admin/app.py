@@ -68,9 +68,6 @@ class ServiceAdmin(Admin):
             self.add_view(new_class(view.__name__, (view,)))
         self._model_views = cast("list[AuditedView]", self.views)
         self._counted = [view for view in self._model_views if view.figure]
-        self._figures = repository.figures_of(
-            [(view.model, view.figure_condition) for view in self._counted]
-        )
         self.templates.env.globals.update(
             export_rows_max=EXPORT_ROWS_MAX,
             format_time=format_time,
@@ -103,11 +100,11 @@ class ServiceAdmin(Admin):
 
     @login_required
     async def index(self, request: Request) -> Response:
-        database, settings = database_of(request), cast("Settings", request.state.settings)
-        counts, server = await repository.get_figures(
-            database, self._figures, settings.service_name
-        )
-        async with database.transaction() as session:
+        settings = cast("Settings", request.state.settings)
+        counted = [(view.model, view.figure_condition) for view in self._counted]
+        async with database_of(request).transaction() as session:
+            counts = await repository.count_tables(session, counted)
+            server = await repository.get_server_figures(session, settings.service_name)
             entries = await repository.list_entries(session, _NEWEST_ENTRIES)
         context = {
             "settings": settings,

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import Enum, StrEnum
 from io import StringIO
-from uuid import UUID
 
 from markupsafe import Markup
 from sqladmin.formatters import BASE_FORMATTERS
 from starlette.requests import Request
 
+from app.accounts.models import User
 from app.database import Model
 
 _BLANK = Markup("<span class='text-secondary'>—</span>")
@@ -87,11 +87,9 @@ def _format_logged(value: object) -> object:
 
 
 def link_to_user(row: Model, column: str, request: Request) -> Markup:
-    """By email where the page has read the emails, by id elsewhere."""
-    user_id: UUID = getattr(row, column)
-    url = request.url_for("admin:details", identity="user", pk=user_id)
-    text = getattr(request.state, "emails", {}).get(user_id, user_id)
-    return Markup("<a href='{}'>{}</a>").format(url, text)
+    user: User = getattr(row, column)
+    url = request.url_for("admin:details", identity="user", pk=user.id)
+    return Markup("<a href='{}'>{}</a>").format(url, user.email)
 
 
 def write_csv(names: Iterable[str], rows: Iterable[Sequence[object]]) -> str:

@@ -9,13 +9,13 @@ from uuid import UUID
 from sqladmin import Flash, ModelView
 from sqladmin.filters import OperationColumnFilter
 from sqladmin.pagination import Pagination
-from sqlalchemy import ColumnElement, inspect
+from sqlalchemy import Column, ColumnElement, inspect, true
 from sqlalchemy.orm import selectinload
 from starlette.requests import Request
 
 from app.admin import audit, repository, service
 from app.admin.audit import Actor
-from app.admin.formatters import FORMATTERS, label_of
+from app.admin.formatters import FORMATTERS, label_of, link_to_user
 from app.admin.repository import Rows
 from app.database import Database, Model
 from app.errors import AppError, InvalidInputError, NotFoundError
@@ -62,7 +62,7 @@ class AuditedView(ModelView):
     title_column: ClassVar[str] = "id"
     # The label of the number of rows on the home page, and which rows count; empty: not there.
     figure: ClassVar[str] = ""
-    figure_condition: ClassVar[ColumnElement[bool] | None] = None
+    figure_condition: ClassVar[ColumnElement[bool]] = true()
     # By their names in addresses.
     actions: ClassVar[Mapping[str, Action]] = {}
 
@@ -173,37 +173,28 @@ def _without_empty_texts(data: Values) -> Values:
 
 
 class OwnedView(AuditedView):
-    """Rows that belong to a user: shown with, and found by, the email of the owner."""
+    """Rows that belong to a user: shown with, and found by, the email of their `owner`."""
 
-    owner_column: ClassVar[str]
+    column_formatters: ClassVar = {"owner": link_to_user}
+    column_formatters_detail: ClassVar = {"owner": link_to_user}
+
+    @property
+    def _owner_id(self) -> Column[UUID]:
+        (owner_id,) = inspect(self.model).relationships["owner"].local_columns
+        return cast("Column[UUID]", owner_id)
+
+    def get_details_columns(self) -> list[str]:
+        return [name for name in super().get_details_columns() if name != self._owner_id.name]
 
     def export_columns(self) -> Mapping[str, ColumnElement[object]]:
-        email = repository.email_of(getattr(self.model, self.owner_column))
-        return {**super().export_columns(), "owner_email": email}
-
-    async def list(self, request: Request) -> Pagination:
-        page = await super().list(request)
-        await self._read_emails(request, page.rows)
-        return page
-
-    async def _read_emails(self, request: Request, rows: Sequence[Model]) -> None:
-        owner_ids = [getattr(row, self.owner_column) for row in rows]
-        async with database_of(request).transaction() as session:
-            request.state.emails = await repository.list_emails(session, owner_ids)
-
-    async def get_object_for_details(self, request: Request) -> Model | None:
-        row = cast("Model | None", await super().get_object_for_details(request))
-        if row is not None:
-            await self._read_emails(request, [row])
-        return row
+        return {**super().export_columns(), "owner_email": repository.email_of(self._owner_id)}
 
     def search_placeholder(self) -> str:
         return f"{super().search_placeholder()}, email"
 
     def search_query(self, stmt: Rows, term: str) -> Rows:
         if "@" in term:
-            owner = getattr(self.model, self.owner_column)
-            return repository.of_user(stmt, owner, term.strip().lower())
+            return repository.of_user(stmt, self._owner_id, term.strip().lower())
         return super().search_query(stmt, term)
 
 

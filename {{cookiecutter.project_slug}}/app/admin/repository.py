@@ -5,25 +5,21 @@ from typing import NamedTuple, TypeAlias, TypeVar, cast
 from uuid import UUID
 
 from sqlalchemy import (
+    Column,
     ColumnElement,
-    Integer,
     Select,
     Table,
-    Text,
-    bindparam,
-    column,
     func,
     literal,
     select,
-    table,
+    text,
 )
-from sqlalchemy import cast as cast_type
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 
 from app.accounts.models import Session, User
 from app.admin.models import AuditEntry
-from app.database import Database, Model
+from app.database import Model
 
 Row = TypeVar("Row", bound=Model)
 Rows: TypeAlias = Select[*tuple[object, ...]]
@@ -47,39 +43,26 @@ def count_rows(rows: Rows) -> Select[int]:
     return select(func.count()).select_from(rows.order_by(None).limit(ROWS_COUNTED_MAX).subquery())
 
 
-_revision = table("alembic_version", column("version_num", Text))
-_activity = table("pg_stat_activity", column("datname", Text), column("application_name", Text))
-_HERE = _activity.c.datname == func.current_database()
-_SERVER_FIGURES = (
-    select(_revision.c.version_num).limit(1).scalar_subquery(),
-    func.current_setting("server_version", type_=Text),
-    select(func.count()).select_from(_activity).where(_HERE).scalar_subquery(),
-    cast_type(func.current_setting("max_connections"), Integer),
+async def count_tables(
+    session: AsyncSession, tables: Sequence[tuple[type[Model], ColumnElement[bool]]]
+) -> Sequence[int]:
+    rows = [select(literal(1)).select_from(model).where(condition) for model, condition in tables]
+    counts = [count_rows(cast("Rows", each)).scalar_subquery() for each in rows]
+    return tuple((await session.execute(select(*counts))).one())
+
+
+async def get_server_figures(session: AsyncSession, service_name: str) -> ServerFigures:
     # The engine names its connections after the service and the process.
-    select(func.count(_activity.c.application_name.distinct()))
-    .where(_HERE, func.starts_with(_activity.c.application_name, bindparam("prefix", type_=Text)))
-    .scalar_subquery(),
-)
-
-
-def figures_of(tables: Sequence[tuple[type[Model], ColumnElement[bool] | None]]) -> Rows:
-    """One statement for the home page: a count for each table, then what is known of the server."""
-    counts = []
-    for model, condition in tables:
-        rows = select(literal(1)).select_from(model)
-        rows = rows if condition is None else rows.where(condition)
-        counts.append(count_rows(cast("Rows", rows)).scalar_subquery())
-    return cast("Rows", select(*counts, *_SERVER_FIGURES))
-
-
-async def get_figures(
-    database: Database, statement: Rows, service_name: str
-) -> tuple[Sequence[int], ServerFigures]:
-    row = await database.read_one(statement, {"prefix": f"{service_name}:"})
-    values = list(cast("tuple[object, ...]", row))
-    size = len(_SERVER_FIGURES)
-    server = ServerFigures(*cast("tuple[str | None, str, int, int, int]", values[-size:]))
-    return cast("list[int]", values[:-size]), server
+    statement = text("""
+        SELECT
+            (SELECT version_num FROM alembic_version LIMIT 1),
+            current_setting('server_version'),
+            count(*),
+            CAST(current_setting('max_connections') AS integer),
+            count(DISTINCT application_name) FILTER (WHERE starts_with(application_name, :prefix))
+        FROM pg_stat_activity WHERE datname = current_database()
+    """)
+    return ServerFigures(*(await session.execute(statement, {"prefix": f"{service_name}:"})).one())
 
 
 async def list_entries(
@@ -103,8 +86,8 @@ async def read_rows(session: AsyncSession, rows: Rows) -> Sequence[Sequence[obje
     return [tuple(row) for row in await session.execute(rows)]
 
 
-def email_of(owner: InstrumentedAttribute[UUID]) -> ColumnElement[object]:
-    email = select(User.email).where(User.id == owner).correlate(owner.class_)
+def email_of(owner_id: Column[UUID]) -> ColumnElement[object]:
+    email = select(User.email).where(User.id == owner_id).correlate(owner_id.table)
     return cast("ColumnElement[object]", email.scalar_subquery())
 
 
@@ -143,13 +126,8 @@ def _id(model: type[Model]) -> InstrumentedAttribute[UUID]:
     return cast("InstrumentedAttribute[UUID]", model.id)  # type: ignore[attr-defined]
 
 
-async def list_emails(session: AsyncSession, user_ids: Sequence[UUID]) -> dict[UUID, str]:
-    rows = await session.execute(select(User.id, User.email).where(User.id.in_(user_ids)))
-    return {row.id: row.email for row in rows}
-
-
-def of_user(rows: Rows, owner: InstrumentedAttribute[UUID], email: str) -> Rows:
-    return rows.where(owner.in_(select(User.id).where(User.email == email)))
+def of_user(rows: Rows, owner_id: Column[UUID], email: str) -> Rows:
+    return rows.where(owner_id.in_(select(User.id).where(User.email == email)))
 
 
 def of_actor_or_subject(entries: Rows, term: str) -> Rows:

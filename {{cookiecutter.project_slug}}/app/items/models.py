@@ -34,6 +34,8 @@ class Item(Model):
     updated_at: Mapped[datetime] = mapped_column(
         DateTime(timezone=True), server_default=func.now(), onupdate=func.now()
     )
+    # Loaded by who asks for it: the pages of the admin app. Default: whenever it is read.
+    owner: Mapped[User] = relationship(lazy="raise")
     # One more statement for all items that are loaded together. Default: one for each item.
     tag_rows: Mapped[list["ItemTag"]] = relationship(
         cascade="all, delete-orphan", passive_deletes=True, lazy="selectin"

@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from typing import TypeAlias, cast
 
-from sqlalchemy import text
+from sqlalchemy import bindparam, delete, func, or_, select, text, update
 from sqlalchemy.sql.selectable import TypedReturnsRows
 
 from app.database import Database
+from app.throttling.models import ThrottleBucket as Bucket
 
 Parameters: TypeAlias = Mapping[str, object]
 Statement: TypeAlias = TypedReturnsRows[*tuple[object, ...]]
@@ -14,6 +15,7 @@ Statement: TypeAlias = TypedReturnsRows[*tuple[object, ...]]
 # Everywhere: statement_timestamp(), because now() stands still in a transaction that waits;
 # to_timestamp(0) for "not blocked", because a statement that began earlier and waited for the row
 # would take the time of the other one for a block.
+_NOW = func.statement_timestamp()
 
 # Whoever logged in from this address before has a bucket of his own there: strangers who fill the
 # account's bucket from elsewhere do not touch it, nor do neighbours who fill that of the address.
@@ -61,8 +63,8 @@ def _count(key: str, free_attempts: str, condition: str) -> str:
 
 
 # The address first: one that is blocked must not add to the delay of an account.
-# No row comes back when the attempt was counted.
 _ADDRESS_PASSES = "address IS NULL OR EXISTS (SELECT FROM by_address)"
+# No row comes back when the attempt was counted.
 _ATTEMPT = _statement(f"""
     WITH keys AS ({_KEYS}),
     by_address AS ({_count("address", ":address_attempts", "address IS NOT NULL")}),
@@ -92,18 +94,19 @@ _TRUST = _statement("""
     )
     ON CONFLICT (key) DO UPDATE SET known_until = excluded.known_until
 """)
-_FORGET_MISTAKES = _statement("""
-    UPDATE throttle_bucket SET attempts = 0, blocked_until = to_timestamp(0) WHERE key = :pair_key
-""")
-_DELETE_FORGOTTEN = _statement("""
-    DELETE FROM throttle_bucket WHERE key IN (
-        SELECT key FROM throttle_bucket
-        WHERE forget_at < statement_timestamp()
-        AND (known_until IS NULL OR known_until < statement_timestamp())
-        LIMIT :row_count FOR UPDATE SKIP LOCKED
-    )
-    RETURNING key
-""")
+_FORGET_MISTAKES = (
+    update(Bucket)
+    .where(Bucket.key == bindparam("pair_key"))
+    .values(attempts=0, blocked_until=func.to_timestamp(0))
+    .returning(Bucket.key)
+)
+_FORGOTTEN = (
+    select(Bucket.key)
+    .where(Bucket.forget_at < _NOW, or_(Bucket.known_until.is_(None), Bucket.known_until < _NOW))
+    .limit(bindparam("row_count"))
+    .with_for_update(skip_locked=True)
+)
+_DELETE_FORGOTTEN = delete(Bucket).where(Bucket.key.in_(_FORGOTTEN)).returning(Bucket.key)
 
 
 async def count_attempt(database: Database, parameters: Parameters) -> float | None:

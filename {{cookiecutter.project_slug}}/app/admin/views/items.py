@@ -5,7 +5,6 @@ from sqladmin.filters import StaticValuesFilter
 from wtforms import DateField, DecimalField, Form, SelectField, StringField, TextAreaField
 from wtforms.validators import InputRequired, Optional
 
-from app.admin.formatters import link_to_user
 from app.admin.forms import conforms_to
 from app.admin.model_views import OwnedView
 from app.items.models import Item, ItemStatus
@@ -28,15 +27,12 @@ class ItemView(OwnedView, model=Item):
     can_delete = True
     figure = "Items"
     title_column = "title"
-    owner_column = "owner_id"
-    column_list = [Item.title, Item.status, Item.due_on, Item.owner_id, Item.created_at]
+    column_list = [Item.title, Item.status, Item.due_on, Item.owner, Item.created_at]
     column_details_list = [
         Item.id,
         *(Item.title, Item.description, Item.status, Item.price, Item.due_on, "tags"),
-        *(Item.owner_id, Item.created_at, Item.updated_at),
+        *(Item.owner, Item.created_at, Item.updated_at),
     ]
     column_searchable_list = [Item.title]
     column_filters = [StaticValuesFilter(Item.status, _STATUSES, "Status")]
-    column_formatters = {Item.owner_id: link_to_user}
-    column_formatters_detail = {Item.owner_id: link_to_user}
     form = ItemForm

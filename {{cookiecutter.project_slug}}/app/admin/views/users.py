@@ -16,7 +16,6 @@ from app.accounts.models import Session, User
 from app.accounts.roles import Role
 from app.accounts.schemas import Email, FullName
 from app.admin import repository, service
-from app.admin.formatters import link_to_user
 from app.admin.forms import conforms_to
 from app.admin.model_views import (
     Action,
@@ -107,21 +106,19 @@ class UserView(AuditedView, model=User):
 class SessionView(OwnedView, model=Session):
     icon = "fa-solid fa-key"
     can_delete = True
-    owner_column = "user_id"
     figure = "Active sessions"
     figure_condition = repository.SESSION_IS_ACTIVE
     column_list = [
         Session.created_at,
-        Session.user_id,
+        Session.owner,
         Session.last_used_at,
         Session.expires_at,
         Session.address,
     ]
     column_labels = {
+        Session.owner: "User",
         Session.created_at: "Started",
         Session.expires_at: "Ends",
         Session.user_agent: "Browser",
     }
     column_searchable_list = [Session.id]
-    column_formatters = {Session.user_id: link_to_user}
-    column_formatters_detail = {Session.user_id: link_to_user}

@@ -4,7 +4,6 @@ from pydantic import TypeAdapter
 from wtforms import Form, StringField
 from wtforms.validators import InputRequired
 
-from app.admin.formatters import link_to_user
 from app.admin.forms import conforms_to
 from app.admin.model_views import OwnedView
 from app.things.models import Thing
@@ -21,9 +20,6 @@ class ThingView(OwnedView, model=Thing):
     can_delete = True
     name_plural = figure = "{Things}"
     title_column = "name"
-    owner_column = "owner_id"
-    column_list = [Thing.name, Thing.owner_id, Thing.created_at]
+    column_list = [Thing.name, Thing.owner, Thing.created_at]
     column_searchable_list = [Thing.name]
-    column_formatters = {Thing.owner_id: link_to_user}
-    column_formatters_detail = {Thing.owner_id: link_to_user}
     form = ThingForm
