@@ -1,7 +1,7 @@
 """Errors as RFC 9457 problem documents; raised by services, answered here."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
 from http import HTTPStatus
 from typing import cast
@@ -10,14 +10,23 @@ import orjson
 from fastapi import FastAPI, Request, Response, WebSocket, WebSocketDisconnect
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import iter_route_contexts
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.routing import compile_path
-from starlette.types import ExceptionHandler
+from starlette.types import ExceptionHandler, Scope
 
 from app.websockets import close_with_error
 
 MEDIA_TYPE = "application/problem+json"
+# Clients of OAuth 2 talk to these, whatever ROOT_PATH is, and take an answer without `error` for a
+# token. https://www.rfc-editor.org/rfc/rfc6749#section-5.2
+_OAUTH_PATH = re.compile(r"/api/v1/auth/(token|revoke)\Z")
+# The code of a server that is busy is that of section 4.1.2.1: there is none in 5.2.
+_OAUTH_CODES = {
+    401: "invalid_grant",
+    429: "temporarily_unavailable",
+    503: "temporarily_unavailable",
+}
 
 
 class FieldError(BaseModel):
@@ -36,6 +45,8 @@ class Problem(BaseModel):
     detail: str | None = None
     request_id: str | None = None
     errors: list[FieldError] | None = None
+    error: str | None = Field(None, description="Only where OAuth 2 wants it: RFC 6749, 5.2.")
+    error_description: str | None = None
 
 
 class AppError(HTTPException):
@@ -84,6 +95,16 @@ class InvalidInputError(AppError):
     status = HTTPStatus.UNPROCESSABLE_ENTITY
 
 
+class OAuthError(AppError):
+    """What a client of OAuth 2 has done wrong, with a code of RFC 6749, 5.2."""
+
+    status = HTTPStatus.BAD_REQUEST
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code
+
+
 class TooManyRequestsError(AppError):
     """This client asks too often, as opposed to a service that is busy."""
 
@@ -103,21 +124,34 @@ class UnavailableError(AppError):
 
 
 def problem_response(
-    request_id: str | None,
+    scope: Scope,
     status: int,
     detail: str | None = None,
     headers: Mapping[str, str] | None = None,
-    errors: Sequence[FieldError] | None = None,
+    **members: object,
 ) -> Response:
+    if _OAUTH_PATH.search(scope["path"]):
+        status, members = _as_oauth(status, detail, members)
     problem = Problem(
         title=HTTPStatus(status).phrase,
         status=status,
         detail=detail,
-        request_id=request_id,
-        errors=list(errors) if errors else None,
+        request_id=scope.get("state", {}).get("request_id"),
+        **members,
     )
     body = orjson.dumps(problem.model_dump(exclude_none=True))
     return Response(body, status, headers, MEDIA_TYPE)
+
+
+def _as_oauth(
+    status: int, detail: str | None, members: Mapping[str, object]
+) -> tuple[int, dict[str, object]]:
+    if status == HTTPStatus.UNPROCESSABLE_ENTITY:
+        status = int(HTTPStatus.BAD_REQUEST)
+    is_ours = status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    code = _OAUTH_CODES.get(status, "server_error" if is_ours else "invalid_request")
+    description = detail or HTTPStatus(status).phrase
+    return status, {"error": code, "error_description": description, **members}
 
 
 def problem_responses(*statuses: int) -> dict[int | str, dict[str, object]]:
@@ -131,10 +165,6 @@ def problem_responses(*statuses: int) -> dict[int | str, dict[str, object]]:
     }
 
 
-def _request_id(request: Request) -> str | None:
-    return cast("str | None", request.scope.get("state", {}).get("request_id"))
-
-
 async def _answer_http_error(request: Request | WebSocket, error: Exception) -> Response | None:
     error = cast("HTTPException", error)
     if isinstance(request, WebSocket):
@@ -146,7 +176,8 @@ async def _answer_http_error(request: Request | WebSocket, error: Exception) -> 
     headers = error.headers
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         headers = {"Allow": ", ".join(_allowed_methods(request))}
-    return problem_response(_request_id(request), error.status_code, detail, headers)
+    members = {"error": error.code} if isinstance(error, OAuthError) else {}
+    return problem_response(request.scope, error.status_code, detail, headers, **members)
 
 
 def _allowed_methods(request: Request) -> list[str]:
@@ -174,7 +205,7 @@ async def _answer_validation_error(request: Request, error: Exception) -> Respon
     ]
     detail = "The request has fields that are missing or not valid."
     status = HTTPStatus.UNPROCESSABLE_ENTITY
-    return problem_response(_request_id(request), status, detail, errors=errors)
+    return problem_response(request.scope, status, detail, errors=errors)
 
 
 async def _let_go(_websocket: WebSocket, _error: Exception) -> None:

@@ -76,7 +76,7 @@ class BodyLimitMiddleware:
             await self.app(scope, receive, send)
             return
         if _content_length(scope) > self.max_body_bytes:
-            response = problem_response(scope["state"]["request_id"], 413, self.detail)
+            response = problem_response(scope, 413, self.detail)
             await response(scope, receive, send)
             return
         received = 0
@@ -163,8 +163,7 @@ class FailureMiddleware:
             await self._problem(scope, is_late)(scope, receive, send)
 
     def _problem(self, scope: Scope, is_late: bool) -> Response:
-        request_id = scope["state"]["request_id"]
         if is_late:
             detail = f"The request was not answered within {self.deadline_seconds:g} s."
-            return problem_response(request_id, 504, detail)
-        return problem_response(request_id, 500)
+            return problem_response(scope, 504, detail)
+        return problem_response(scope, 500)

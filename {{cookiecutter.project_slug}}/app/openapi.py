@@ -33,7 +33,8 @@ class DocumentedFastAPI(FastAPI):
         for scheme in components.get("securitySchemes", {}).values():
             # Clients resolve it against the host, not against the root path.
             flows = cast("dict[str, dict[str, dict[str, str]]]", scheme)["flows"]
-            flows["password"]["tokenUrl"] = self.root_path + TOKEN_PATH
+            url = self.root_path + TOKEN_PATH
+            flows["password"] |= {"tokenUrl": url, "refreshUrl": url}
         return cast("dict[str, object]", document)
 
 

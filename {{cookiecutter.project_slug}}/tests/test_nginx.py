@@ -126,6 +126,8 @@ def test_login_is_a_429_problem_when_there_are_too_many(client: Client) -> None:
     assert [response.status_code for response in responses[:10]] == [200] * 10
     assert_is_problem(responses[-1], 429)
     assert responses[-1].headers["retry-after"] == "5"
+    # Without it, a client of OAuth 2 takes the answer for a token.
+    assert responses[-1].json()["error"] == "temporarily_unavailable"
 
 
 def test_own_error_is_readable_when_the_origin_is_named(client: Client) -> None:

@@ -4,14 +4,13 @@ from collections.abc import Callable
 from typing import Annotated, cast
 
 from fastapi import BackgroundTasks, Depends, Security
-from fastapi.security import OAuth2PasswordBearer, OAuth2PasswordRequestForm, SecurityScopes
+from fastapi.security import OAuth2PasswordBearer, SecurityScopes
 from starlette.requests import HTTPConnection
 
 from app.accounts import repository, roles
-from app.accounts.authentication import Authenticator, Login, LoginOrigin
+from app.accounts.authentication import Authenticator, LoginOrigin
 from app.accounts.email_links import EmailLinks, send_password_notice
 from app.accounts.repository import AuthenticatedUser
-from app.accounts.schemas import read_email
 from app.accounts.tokens import TokenKeys, read_access_token
 from app.database import DatabaseDep
 from app.errors import ForbiddenError, InsufficientScopeError, UnauthorizedError
@@ -95,12 +94,3 @@ async def get_login_origin(connection: HTTPConnection) -> LoginOrigin:
 
 
 LoginOriginDep = Annotated[LoginOrigin, Depends(get_login_origin)]
-
-
-async def get_login(
-    form: Annotated[OAuth2PasswordRequestForm, Depends()], origin: LoginOriginDep
-) -> Login:
-    return Login(read_email(form.username), form.password, origin, tuple(form.scopes))
-
-
-LoginDep = Annotated[Login, Depends(get_login)]

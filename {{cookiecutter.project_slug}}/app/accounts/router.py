@@ -3,19 +3,19 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from fastapi import APIRouter, BackgroundTasks, Depends, Response
+from fastapi import APIRouter, BackgroundTasks, Depends, Request, Response
 
-from app.accounts import email_links, service, sessions
+from app.accounts import email_links, oauth, service, sessions
 from app.accounts.dependencies import (
     AccountOwnerDep,
     AuthenticatorDep,
     CurrentUser,
     EmailLinksDep,
-    LoginDep,
     LoginOriginDep,
     PasswordNoticeDep,
     TokenKeysDep,
 )
+from app.accounts.oauth import RevocationFormDep, ServerMetadata, TokenFormDep
 from app.accounts.schemas import (
     EmailVerification,
     KeySet,
@@ -31,7 +31,7 @@ from app.accounts.schemas import (
 )
 from app.accounts.tokens import public_keys
 from app.database import DatabaseDep, SessionDep
-from app.errors import ForbiddenError, problem_responses
+from app.errors import ForbiddenError, NotFoundError, problem_responses
 from app.security_events import SecurityEvent, record_event
 from app.settings import SettingsDep
 
@@ -45,10 +45,18 @@ async def refuse_when_closed(settings: SettingsDep) -> None:
         raise ForbiddenError("Signing up is closed: ask an administrator for an account.")
 
 
-@auth.post("/token", responses=problem_responses(401, 403, 429), response_model_exclude_none=True)
-async def log_in(authenticator: AuthenticatorDep, keys: TokenKeysDep, login: LoginDep) -> TokenPair:
-    """Trade an email and a password for an access and a refresh token."""
-    return await sessions.log_in(authenticator, keys, login)
+@auth.post("/token", responses=problem_responses(401, 429), response_model_exclude_none=True)
+async def issue_tokens(
+    authenticator: AuthenticatorDep, keys: TokenKeysDep, origin: LoginOriginDep, form: TokenFormDep
+) -> TokenPair:
+    """Trade an email and a password, or a refresh token, for an access and a refresh token."""
+    return await oauth.issue_tokens(authenticator, keys, origin, form)
+
+
+@auth.post("/revoke", status_code=200, response_class=Response)
+async def revoke_token(session: SessionDep, keys: TokenKeysDep, form: RevocationFormDep) -> None:
+    """End the session of a token of either kind (RFC 7009); also 200 when nobody knows it."""
+    await sessions.revoke(session, keys, form.token)
 
 
 @auth.post("/refresh", responses=problem_responses(401, 429), response_model_exclude_none=True)
@@ -184,3 +192,17 @@ async def read_key_set(keys: TokenKeysDep, response: Response) -> KeySet:
     # As long as others may keep a key that was taken out of the ring.
     response.headers["Cache-Control"] = "public, max-age=300"
     return KeySet(keys=list(public_keys(keys)))
+
+
+@well_known.get("/oauth-authorization-server", response_model_exclude_none=True)
+@well_known.get("/oauth-authorization-server/{root_path:path}", include_in_schema=False)
+async def read_server_metadata(
+    request: Request, settings: SettingsDep, response: Response
+) -> ServerMetadata:
+    """What a client of OAuth 2 has to know (RFC 8414)."""
+    # The RFC puts the path of the issuer behind; a proxy that cuts ROOT_PATH off sends the other.
+    behind = request.path_params.get("root_path")
+    if behind and f"/{behind}" != oauth.issuer_path(settings):
+        raise NotFoundError("This is another issuer's address.")
+    response.headers["Cache-Control"] = "public, max-age=300"
+    return oauth.describe_server(settings)

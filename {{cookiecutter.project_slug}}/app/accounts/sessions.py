@@ -22,11 +22,12 @@ from app.accounts.tokens import (
     hash_opaque_token,
     issue_access_token,
     new_opaque_token,
+    read_access_token,
 )
 from app.database import Database
 from app.errors import (
-    ForbiddenError,
     NotFoundError,
+    OAuthError,
     TooManyRequestsError,
     UnauthorizedError,
     UnavailableError,
@@ -58,7 +59,7 @@ async def log_in(authenticator: Authenticator, keys: TokenKeys, login: Login) ->
         raise UnauthorizedError("The email or the password is wrong.")
     scope = user.role.grant(login.scopes or roles.SCOPES)
     if not scope:
-        raise ForbiddenError("None of the scopes that are asked for can be granted.")
+        raise _no_scope()
     row = Session(
         user_id=user.user_id,
         expires_at=_expires_at(authenticator.settings, datetime.now(UTC)),
@@ -76,20 +77,26 @@ async def log_in(authenticator: Authenticator, keys: TokenKeys, login: Login) ->
     )
     await purge(database, _ROWS_PURGED_PER_LOGIN)
     access_token = issue_access_token(keys, row.user_id, row.id, scope)
-    # RFC 6749, 5.1: who gets something else than asked for must be told.
-    is_as_asked = not login.scopes or set(login.scopes) == set(scope.split())
-    return _token_pair(keys, access_token, refresh_token, None if is_as_asked else scope)
+    return _token_pair(keys, access_token, refresh_token, _unless_as_asked(scope, login.scopes))
 
 
 async def refresh(
-    database: Database, keys: TokenKeys, origin: LoginOrigin, spent_token: str
+    database: Database,
+    keys: TokenKeys,
+    origin: LoginOrigin,
+    spent_token: str,
+    scopes: Sequence[str] = (),
 ) -> TokenPair:
-    """A new pair for an unspent token; a token spent before ends its session, for it was stolen."""
+    """A new pair for an unspent token; a token spent before ends its session, for it was stolen.
+
+    With `scopes`, this access token may do less than the session.
+    """
     spent_hash, refresh_token = hash_opaque_token(spent_token), new_opaque_token()
     async with database.transaction() as session:
         await repository.lock_session_of_token(session, spent_hash)
         owner = await repository.spend_refresh_token(session, spent_hash)
         if owner:
+            scope = _narrowed(owner, scopes)
             await _refuse_too_many(session, owner)
             await repository.delete_spent_tokens(session, owner.session_id, _SPENT_TOKENS_KEPT)
             token_hash = hash_opaque_token(refresh_token)
@@ -105,9 +112,25 @@ async def refresh(
     # Raised outside the block: the end of the session must be committed, not rolled back.
     if owner is None:
         raise UnauthorizedError("The refresh token is not valid.")
-    scope = owner.role.grant(owner.scope.split())
     access_token = issue_access_token(keys, owner.user_id, owner.session_id, scope)
-    return _token_pair(keys, access_token, refresh_token)
+    return _token_pair(keys, access_token, refresh_token, _unless_as_asked(scope, scopes))
+
+
+def _narrowed(owner: SpentToken, scopes: Sequence[str]) -> str:
+    granted = owner.scope.split()
+    scope = owner.role.grant(set(scopes).intersection(granted) if scopes else granted)
+    if scopes and not scope:
+        raise _no_scope()
+    return scope
+
+
+def _no_scope() -> OAuthError:
+    return OAuthError("invalid_scope", "None of the scopes that are asked for can be granted.")
+
+
+def _unless_as_asked(scope: str, asked_for: Sequence[str]) -> str | None:
+    """RFC 6749, 5.1: who gets something else than asked for must be told."""
+    return None if not asked_for or set(asked_for) == set(scope.split()) else scope
 
 
 def _expires_at(settings: Settings, started_at: datetime) -> datetime:
@@ -128,6 +151,17 @@ async def log_out(session: AsyncSession, refresh_token: str) -> None:
     ended = await repository.delete_session_of_token(session, hash_opaque_token(refresh_token))
     if ended is not None:
         _record_end(ended.user_id, [ended.session_id])
+
+
+async def revoke(session: AsyncSession, keys: TokenKeys, token: str) -> None:
+    """Ends the session of a token of either kind; one that nobody knows is revoked already."""
+    try:
+        claims = read_access_token(keys, token)
+    except UnauthorizedError:
+        await log_out(session, token)
+        return
+    if await repository.delete_session_of_user(session, claims.sub, claims.sid):
+        _record_end(claims.sub, [claims.sid])
 
 
 async def log_out_everywhere(session: AsyncSession, current_user: AuthenticatedUser) -> None:

@@ -166,4 +166,5 @@ def new_opaque_token() -> str:
 
 
 def hash_opaque_token(token: str) -> bytes:
-    return hashlib.sha256(token.encode()).digest()
+    # What comes in a form may hold lone surrogates, which UTF-8 cannot say.
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()

@@ -83,7 +83,7 @@ class GuardMiddleware:
             await self.app(scope, receive, send_with_headers)
             return
         detail = "This request does not come from a page of the admin app."
-        refusal = problem_response(scope["state"].get("request_id"), 403, detail)
+        refusal = problem_response(scope, 403, detail)
         await refusal(scope, receive, send_with_headers)
 
 

@@ -413,7 +413,7 @@ async def test_nothing_fails_when_query_form_or_path_hold_what_is_no_text(
         fields = {"username": "ada@example.com", "password": "x"} | {name: bad}
         form = "&".join(f"{key}={value}" for key, value in fields.items())
         response = await client.post("/api/v1/auth/token", content=form, headers=FORM)
-        assert response.status_code in {401, 403, 422}
+        assert response.status_code in {400, 401}
 
 
 @pytest.mark.parametrize("charset", ["utf-16", "utf-7", "raw_unicode_escape", "undefined", "hex"])

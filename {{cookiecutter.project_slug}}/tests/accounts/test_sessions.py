@@ -160,7 +160,7 @@ async def test_login_tells_the_scope_when_it_is_less_than_asked_for(
 async def test_login_is_refused_when_no_scope_can_be_granted(
     client: AsyncClient, user: SignedInUser
 ) -> None:
-    assert (await log_in_for(client, "admin")).status_code == 403
+    assert (await log_in_for(client, "admin")).json()["error"] == "invalid_scope"
 
 
 @pytest.mark.parametrize("role", Role)
@@ -202,7 +202,8 @@ async def test_authorize_button_finds_the_token_route_below_the_root_path(
         (scheme,) = document["components"]["securitySchemes"].values()
         url = scheme["flows"]["password"]["tokenUrl"]
         assert url == "/service/api/v1/auth/token"
-        assert (await client.post(url, data={})).status_code == 422
+        assert scheme["flows"]["password"]["refreshUrl"] == url
+        assert (await client.post(url, data={})).status_code == 400
 
 
 async def test_session_ends_when_it_is_idle_for_too_long(
