@@ -120,6 +120,14 @@ def test_action_of_a_list_changes_the_rows_that_are_selected(admin: Page, user: 
     expect(admin.get_by_role("status")).to_have_text("1 user logged out.")
 
 
+def test_open_menu_of_actions_is_good_for_everybody(admin: Page, user: User) -> None:
+    admin.goto(f"user/list?search={user.email}")
+    admin.get_by_label(f"Select {user.email}").check()
+    admin.get_by_role("button", name="Actions (1)").click()
+    expect(admin.get_by_role("button", name="Delete")).to_be_visible()
+    assert_good_for_everybody(admin, "actions")
+
+
 def test_item_is_deleted_after_a_question(admin: Page, service: Service, user: User) -> None:
     items = f"{service.url}/api/v1/items"
     item = httpx2.post(items, json={"title": "Old"}, headers=user.headers).json()

@@ -4,7 +4,7 @@ import csv
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from enum import Enum, StrEnum
 from io import StringIO
 
@@ -38,6 +38,14 @@ def _format_text(value: str) -> str:
     return value or _BLANK
 
 
+def _format_date(value: date) -> Markup:
+    return Markup("<span class='text-nowrap'>{}</span>").format(value)
+
+
+def _format_list(value: Sequence[object]) -> str:
+    return ", ".join(map(str, value)) or _BLANK
+
+
 def _format_json(value: object) -> Markup:
     text = json.dumps(value, indent=2, ensure_ascii=False)
     return Markup("<pre class='mb-0'>{}</pre>").format(text)
@@ -59,9 +67,10 @@ def _format_choice(value: StrEnum) -> str:
 FORMATTERS = BASE_FORMATTERS | {
     type(None): _format_blank,
     bool: _format_bool,
+    date: _format_date,
     datetime: format_time,
     dict: _format_json,
-    list: _format_json,
+    list: _format_list,
     str: _format_text,
     # Looked up by the base of an enum's class, so this stands for all of them.
     StrEnum: _format_choice,

@@ -20,6 +20,7 @@ def conforms_to(schema: TypeAdapter[Value]) -> Callable[[Form, Field], None]:
         try:
             field.data = schema.validate_python(field.data)
         except PydanticError as error:
-            raise ValidationError(error.errors()[0]["msg"]) from error
+            message = error.errors()[0]["msg"]
+            raise ValidationError(f"{message[0].upper()}{message[1:]}") from error
 
     return check

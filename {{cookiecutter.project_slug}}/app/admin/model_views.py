@@ -42,6 +42,8 @@ class Action(NamedTuple):
     run: Callable[[Database, Actor, Sequence[UUID]], Awaitable[None]]
     is_offered: Callable[[Model], bool] = lambda _row: True
     deletes: bool = False
+    # As in "Make {} admin?"; empty: the label and the rows.
+    question: str = ""
 
 
 class AuditedView(ModelView):
@@ -190,7 +192,7 @@ class OwnedView(AuditedView):
         return {**super().export_columns(), "owner_email": repository.email_of(self._owner_id)}
 
     def search_placeholder(self) -> str:
-        return f"{super().search_placeholder()}, email"
+        return f"{super().search_placeholder()}, email of the {self.label_of('owner')}"
 
     def search_query(self, stmt: Rows, term: str) -> Rows:
         if "@" in term:

@@ -32,6 +32,9 @@ class AuditView(AuditedView, model=AuditEntry):
     }
     column_searchable_list = [AuditEntry.actor_email, AuditEntry.subject_id]
 
+    def search_placeholder(self) -> str:
+        return "the email of who, or the id of a row"
+
     def search_query(self, stmt: Rows, term: str) -> Rows:
         """By an email, or by the id of a row: both are whole, so both use an index."""
         return repository.of_actor_or_subject(stmt, term.strip().lower())

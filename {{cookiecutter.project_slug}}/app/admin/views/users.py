@@ -34,7 +34,7 @@ class UserForm(Form):
     email = StringField(
         "Email",
         [InputRequired(), conforms_to(TypeAdapter(Email))],
-        description="A new address counts as not verified, and links sent to the old one are void.",
+        description="A changed one counts as not verified; links sent to the old one are void.",
     )
     full_name = StringField("Full name", [Optional(), conforms_to(TypeAdapter(FullName))])
     role = SelectField(
@@ -53,6 +53,7 @@ def _role_action(role: Role) -> Action:
         f"They may do what a user with the role {role} may do, with their next request.",
         partial(service.give_role, role=role),
         lambda user: cast("User", user).role != role,
+        question=f"Make {{}} {role}?",
     )
 
 
