@@ -1,7 +1,4 @@
-"""Builds the application; nothing happens before `create_app` is called.
-
-The next hop of a request is `middleware.py`, then a router.
-"""
+"""Builds the application; nothing happens before `create_app` is called."""
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware

@@ -1,4 +1,4 @@
-"""Pure ASGI middleware around the whole application; the next hop is a router.
+"""Pure ASGI middleware around the whole application.
 
 BaseHTTPMiddleware costs more than a database read (638 us for three of them), so none is used.
 """
