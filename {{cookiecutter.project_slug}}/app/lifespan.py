@@ -42,10 +42,11 @@ def build_lifespan(settings: Settings) -> Lifespan:
         # gunicorn.conf.py plans DATABASE_POOL_SIZE; without gunicorn this is the only worker.
         pool_size = settings.database_pool_size or POOL_SIZE_MAX
         engine = create_engine(settings, pool_size)
+        database = Database(engine, pool_size, settings.database_pool_timeout_seconds)
         try:
-            database = Database(engine, pool_size, settings.database_pool_timeout_seconds)
             yield build_state(settings, database)
         finally:
+            database.close()
             await close_engine(engine)
 
     return lifespan

@@ -139,7 +139,9 @@ async def database(engine: AsyncEngine) -> AsyncIterator[Database]:
 @pytest.fixture
 async def committing_database(engine: AsyncEngine, settings: Settings) -> AsyncIterator[Database]:
     """The real one, for what needs a commit or several connections; emptied afterwards."""
-    yield Database(engine, POOL_SIZE, settings.database_pool_timeout_seconds)
+    database = Database(engine, POOL_SIZE, settings.database_pool_timeout_seconds)
+    yield database
+    database.close()
     async with engine.begin() as connection:
         # The audit log lets nobody delete, tests neither.
         await connection.execute(text("ALTER TABLE audit_entry DISABLE TRIGGER USER"))

@@ -3,13 +3,13 @@
 import asyncio
 import socket
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
 from fastapi import FastAPI
 from pydantic import PostgresDsn
-from sqlalchemy import func, select, text
+from sqlalchemy import event, func, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.accounts.models import User
@@ -17,7 +17,24 @@ from app.database import Database, SessionDep, close_engine, create_engine
 from app.errors import UnavailableError
 from app.lifespan import build_state
 from app.settings import Settings
-from tests.conftest import connect
+from tests.conftest import POOL_SIZE, connect
+
+# An engine, how many connections it may use, and how many seconds one is waited for.
+NewDatabase = Callable[[AsyncEngine, int, float], Database]
+
+
+@pytest.fixture
+async def new_database() -> AsyncIterator[NewDatabase]:
+    """What makes one; the pool has all connections back after the test."""
+    made: list[Database] = []
+
+    def make(engine: AsyncEngine, slots: int, wait_seconds: float) -> Database:
+        made.append(Database(engine, slots, wait_seconds))
+        return made[-1]
+
+    yield make
+    for database in made:
+        database.close()
 
 
 async def count_users(database: Database) -> object:
@@ -70,16 +87,18 @@ async def test_commit_is_done_before_the_response_is_sent(
 
 
 async def test_waiting_for_a_connection_ends_with_503_when_all_are_busy(
-    engine: AsyncEngine,
+    engine: AsyncEngine, new_database: NewDatabase
 ) -> None:
-    database = Database(engine, slots=1, wait_seconds=0.05)
+    database = new_database(engine, 1, 0.05)
     async with database.transaction():
         with pytest.raises(UnavailableError):
             await database.read_one(select(1))
 
 
-async def test_those_who_wait_are_served_in_order(engine: AsyncEngine) -> None:
-    database, served = Database(engine, slots=1, wait_seconds=3), []
+async def test_those_who_wait_are_served_in_order(
+    engine: AsyncEngine, new_database: NewDatabase
+) -> None:
+    database, served = new_database(engine, 1, 3), []
 
     async def read(number: int) -> None:
         await database.read_one(select(1))
@@ -89,15 +108,43 @@ async def test_those_who_wait_are_served_in_order(engine: AsyncEngine) -> None:
     assert served == sorted(served)
 
 
-async def test_closed_connection_is_replaced_when_the_server_has_ended_it(
-    settings: Settings, engine: AsyncEngine
+async def test_reads_keep_a_connection_and_hand_it_on_for_a_second(
+    engine: AsyncEngine, new_database: NewDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    database = Database(engine, slots=1, wait_seconds=3)
+    checkouts: list[object] = []
+    event.listen(engine.sync_engine, "checkout", lambda *_arguments: checkouts.append(1))
+    database = new_database(engine, 2, 3)
+    for _ in range(3):
+        await database.read_one(select(1))
+    assert len(checkouts) == 1
+    monkeypatch.setattr("app.database._KEPT_SECONDS", 0)
+    database.close()
+    for _ in range(3):
+        await database.read_one(select(1))
+    assert len(checkouts) == 4
+
+
+async def test_write_gets_a_connection_when_reads_keep_all_of_them(
+    engine: AsyncEngine, new_database: NewDatabase
+) -> None:
+    database = new_database(engine, POOL_SIZE, 3)
+    await asyncio.gather(
+        *(database.read_one(select(func.pg_sleep(0.01))) for _ in range(POOL_SIZE))
+    )
+    assert engine.pool.checkedout() == POOL_SIZE  # type: ignore[attr-defined]
+    async with asyncio.timeout(1), database.transaction() as session:
+        assert await session.scalar(select(1)) == 1
+
+
+async def test_closed_connection_is_replaced_when_the_server_has_ended_it(
+    settings: Settings, engine: AsyncEngine, new_database: NewDatabase
+) -> None:
+    database = new_database(engine, 1, 3)
     others = text(
         "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
         " WHERE datname = current_database() AND pid <> pg_backend_pid()"
     )
-    await asyncio.gather(*(count_users(Database(engine, 3, 3)) for _ in range(3)))
+    await asyncio.gather(*(count_users(new_database(engine, 3, 3)) for _ in range(3)))
     async with engine.connect() as connection:
         await connection.execute(others)
     for _ in range(3):
@@ -106,7 +153,7 @@ async def test_closed_connection_is_replaced_when_the_server_has_ended_it(
 
 @pytest.mark.parametrize("sqlstate", ["57P03", "53300"])
 async def test_read_is_503_when_the_server_refuses_to_connect(
-    settings: Settings, sqlstate: str
+    settings: Settings, sqlstate: str, new_database: NewDatabase
 ) -> None:
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         asks_for_tls = await reader.readexactly(8)
@@ -122,7 +169,7 @@ async def test_read_is_503_when_the_server_refuses_to_connect(
         url = PostgresDsn(f"postgresql://app:secret@127.0.0.1:{port}/app")
         engine = create_engine(settings.model_copy(update={"database_url": url}))
         with pytest.raises(UnavailableError):
-            await Database(engine, slots=1, wait_seconds=3).read_one(select(1))
+            await new_database(engine, 1, 3).read_one(select(1))
 
 
 @asynccontextmanager
@@ -151,10 +198,12 @@ async def relayed(settings: Settings) -> AsyncIterator[tuple[Settings, asyncio.E
         flows.set()
 
 
-async def test_request_is_503_when_the_database_hangs(settings: Settings) -> None:
+async def test_request_is_503_when_the_database_hangs(
+    settings: Settings, new_database: NewDatabase
+) -> None:
     async with relayed(settings) as (slow, flows):
         engine = create_engine(slow, 2)
-        database = Database(engine, slots=2, wait_seconds=3)
+        database = new_database(engine, 2, 3)
         assert await count_users(database) == 0
         flows.clear()
         with pytest.raises(UnavailableError):
@@ -165,14 +214,19 @@ async def test_request_is_503_when_the_database_hangs(settings: Settings) -> Non
                 await session.execute(select(1))
                 flows.clear()
                 await session.execute(select(1))
+        database.close()
         await close_engine(engine)
 
 
-async def test_engine_is_closed_when_the_database_hangs(settings: Settings) -> None:
+async def test_engine_is_closed_when_the_database_hangs(
+    settings: Settings, new_database: NewDatabase
+) -> None:
     async with relayed(settings) as (slow, flows):
         engine = create_engine(slow)
-        assert await count_users(Database(engine, slots=1, wait_seconds=3)) == 0
+        database = new_database(engine, 1, 3)
+        assert await count_users(database) == 0
         flows.clear()
+        database.close()
         async with asyncio.timeout(4):
             await close_engine(engine)
 
@@ -192,8 +246,10 @@ async def test_dead_peer_is_noticed_by_both_sides(settings: Settings, engine: As
         assert (await connection.execute(select(*columns))).one() == ("12000", "6")
 
 
-async def test_write_is_503_when_two_wait_for_each_other(engine: AsyncEngine) -> None:
-    database, both_hold_one = Database(engine, slots=2, wait_seconds=3), asyncio.Barrier(2)
+async def test_write_is_503_when_two_wait_for_each_other(
+    engine: AsyncEngine, new_database: NewDatabase
+) -> None:
+    database, both_hold_one = new_database(engine, 2, 3), asyncio.Barrier(2)
 
     async def lock(first: int, second: int) -> None:
         async with database.transaction() as session:
@@ -206,9 +262,9 @@ async def test_write_is_503_when_two_wait_for_each_other(engine: AsyncEngine) ->
 
 
 async def test_statement_is_cancelled_with_503_when_it_takes_too_long(
-    engine: AsyncEngine,
+    engine: AsyncEngine, new_database: NewDatabase
 ) -> None:
-    database = Database(engine, slots=1, wait_seconds=3)
+    database = new_database(engine, 1, 3)
     with pytest.raises(UnavailableError):
         async with database.transaction() as session:
             await session.execute(text("SET LOCAL statement_timeout = 50"))
@@ -224,13 +280,18 @@ async def test_limits_are_set_on_every_connection(database: Database) -> None:
 
 
 async def test_no_connection_leaks_when_clients_leave_in_mid_request(
-    app: FastAPI, settings: Settings, engine: AsyncEngine, committing_database: Database
+    app: FastAPI,
+    settings: Settings,
+    engine: AsyncEngine,
+    committing_database: Database,
+    new_database: NewDatabase,
 ) -> None:
-    database = Database(engine, slots=2, wait_seconds=3)
+    database = new_database(engine, 2, 3)
     async with connect(app, build_state(settings, database)) as client:
         for delay_ms in range(40):
             request = asyncio.ensure_future(client.get("/readyz"))
             await asyncio.sleep(delay_ms / 10_000)
             request.cancel()
         assert (await client.get("/readyz")).status_code == 200
+    database.close()
     assert engine.pool.checkedout() == 0  # type: ignore[attr-defined]

@@ -103,6 +103,7 @@ async def test_pool_is_whole_again_when_many_requests_were_late(
     assert {response.status_code for response in late} == {504}
     reads = [committing_database.read_one(select(func.pg_sleep(0.01))) for _ in range(5)]
     await asyncio.wait_for(asyncio.gather(*reads), timeout=2)
+    committing_database.close()
     assert "Current Checked out connections: 0" in engine.pool.status()
 
 

@@ -90,6 +90,7 @@ async def test_everybody_is_served_when_connections_are_shared(
     database = Database(engine_behind_pgbouncer, slots=5, wait_seconds=10)
     async with connect(app, build_state(settings, database)) as client:
         ways = await asyncio.gather(*(use(client, number) for number in range(CLIENTS)))
+    database.close()
     assert ways == [[201, 200, 200, 200, 200, 200, 200, 204]] * CLIENTS
 
 

@@ -140,20 +140,20 @@ def _verify(keys: TokenKeys, token: str) -> AccessClaims:
     key = keys.by_header_segment.get(token.partition(".")[0])
     if key is None or len(token) > _TOKEN_LENGTH_MAX:
         raise _invalid()
+    # The key does it: `jws.verify` would read the header again, which costs 20 us.
+    signed, _, signature = token.rpartition(".")
     try:
-        if not _is_canonical(token):
+        digest = base64url_decode(signature.encode())
+        # jose ignores characters outside the alphabet, so that "token!!" would pass as "token",
+        # and the unused bits of the last character. All else is compared or signed as text.
+        if base64url_encode(digest) != signature.encode():
             raise _invalid()
-        payload = jws.verify(token, key.verifying_key, [key.algorithm])
+        if not key.verifying_key.verify(signed.encode(), digest):
+            raise _invalid()
+        payload = base64url_decode(signed.partition(".")[2].encode())
         return AccessClaims.model_validate_json(payload, strict=True)
     except (JOSEError, ValidationError, ValueError, TypeError) as error:
         raise _invalid() from error
-
-
-def _is_canonical(token: str) -> bool:
-    # jose ignores characters outside the alphabet, so that "token!!" would pass as "token", and
-    # the unused bits of the last character. All but the signature is compared or signed as text.
-    signature = token.rpartition(".")[2].encode()
-    return bool(base64url_encode(base64url_decode(signature)) == signature)
 
 
 def _invalid() -> UnauthorizedError:
