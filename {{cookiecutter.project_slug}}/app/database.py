@@ -65,6 +65,8 @@ _ConnectError = AsyncAdapt_asyncpg_dbapi.Error
 _KEPT_SECONDS = 1
 
 Columns = TypeVarTuple("Columns")
+# SQL, the names of $1, $2 ..., and the values that the statement itself holds.
+_Compiled = tuple[str, Sequence[str], Mapping[str, object]]
 
 
 class Model(DeclarativeBase):
@@ -224,14 +226,6 @@ def _refuse_closed(connection: DBAPIConnection, _record: object, _proxy: object)
         raise DisconnectionError
 
 
-class _Compiled(NamedTuple):
-    sql: str
-    # Of its parameters, in the order of $1, $2 ...
-    names: Sequence[str]
-    # What the statement itself holds.
-    constants: Mapping[str, object]
-
-
 class _KeptConnection(NamedTuple):
     connection: PoolProxiedConnection
     driver: "asyncpg.Connection[asyncpg.Record]"
@@ -300,7 +294,7 @@ class Database:
             kept.connection.close()
         del self._kept[:count]
 
-    async def _take(self) -> "_KeptConnection":
+    async def _take(self) -> _KeptConnection:
         """The one used last, while it is fresh; the pool looks at its age and health otherwise."""
         now = time.monotonic()
         while self._kept:
@@ -315,12 +309,9 @@ class Database:
     def _compile_uncached(self, statement: object) -> _Compiled:
         compiled = cast("ClauseElement", statement).compile(dialect=self._engine.dialect)
         sql = cast("SQLCompiler", compiled)
-        constants = {
-            name: parameter.effective_value
-            for name, parameter in sql.binds.items()
-            if not parameter.required
-        }
-        return _Compiled(sql.string, tuple(sql.positiontup or ()), constants)
+        given = {name: bind for name, bind in sql.binds.items() if not bind.required}
+        constants = {name: bind.effective_value for name, bind in given.items()}
+        return sql.string, tuple(sql.positiontup or ()), constants
 
     async def _fetch(
         self, sql: str, arguments: Sequence[object], *, may_retry: bool = True
