@@ -10,7 +10,7 @@ from uvicorn import Config
 from app.main import create_app
 from app.settings import Settings
 from doctor.settings import AllSettings
-from doctor.timeouts import ORDERS, TIMEOUTS
+from doctor.timeouts import read_table
 from manage.cli import main
 from server.capacity import plan_capacity
 from server.machine import Machine
@@ -80,11 +80,12 @@ def commands(command: click.Command, name: str = "manage") -> dict[str, list[str
 
 
 def orders() -> list[list[str]]:
-    return [[cell(order.shorter), cell(order.longer), order.why] for order in ORDERS]
+    return [[cell(order.shorter), cell(order.longer), order.why] for order in read_table().orders]
 
 
 def cell(name: str) -> str:
-    return f"{TIMEOUTS[name].name} {TIMEOUTS[name].default_seconds:g} s"
+    timeout = read_table().timeouts[name]
+    return f"{timeout.name} {timeout.default_seconds:g} s"
 
 
 def plans() -> list[list[str]]:

@@ -12,7 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.database import create_engine, server_settings
-from doctor.finding import Finding, error, warning
+from doctor.finding import Finding, mistake
 from doctor.settings import AllSettings
 from server.capacity import Plan
 
@@ -67,15 +67,7 @@ def check_revision(root: Path, server: Server) -> list[Finding]:
     if server.revisions == heads:
         return []
     at, newest = (", ".join(sorted(names)) or "none" for names in (server.revisions, heads))
-    return [
-        error(
-            "migrations",
-            f"The database is at revision {at}, the code at {newest}.",
-            "migrations/versions",
-            "Queries fail on tables and columns that are not there.",
-            "Run `make migrate`, or `manage migrate` in a container.",
-        )
-    ]
+    return [mistake("database_revision", "migrations/versions", at=at, newest=newest)]
 
 
 async def _read(connection: AsyncConnection) -> Server:
@@ -102,29 +94,22 @@ def _check_connections(server: Server, plan: Plan) -> Iterator[Finding]:
         return
     # The budget is a promise to stay below; it is only broken when the plan needs it.
     is_broken = plan.connections > room
-    report = error if is_broken else warning
-    yield report(
-        "connection budget",
-        f"{plan.connections if is_broken else plan.connection_budget} connections are planned,"
-        f" PostgreSQL has {room} left (max_connections"
-        f" {server.settings['max_connections']} less reserved ones and {_SPARE_CONNECTIONS} spare;"
-        f" {server.connections} are open now).",
+    yield mistake(
+        "database_over_limit" if is_broken else "database_over_budget",
         "DATABASE_CONNECTION_BUDGET",
-        "Over the limit PostgreSQL refuses: too many clients already.",
-        f"Write DATABASE_CONNECTION_BUDGET={max(1, room)}, or raise max_connections.",
+        planned=plan.connections if is_broken else plan.connection_budget,
+        room=room,
+        most=server.settings["max_connections"],
+        spare=_SPARE_CONNECTIONS,
+        connections=server.connections,
+        least=max(1, room),
     )
 
 
 def _check_version(server: Server) -> Iterator[Finding]:
     version = server.settings["server_version_num"] // 10_000
     if version < _VERSION_MIN:
-        yield warning(
-            "database",
-            f"PostgreSQL {version} gets no fixes any more.",
-            "DATABASE_URL",
-            "Known holes stay open.",
-            f"Move to {_VERSION_MIN} or newer.",
-        )
+        yield mistake("database_version", "DATABASE_URL", version=version, oldest=_VERSION_MIN)
 
 
 def _check_timeouts(server: Server, settings: AllSettings) -> Iterator[Finding]:
@@ -132,22 +117,16 @@ def _check_timeouts(server: Server, settings: AllSettings) -> Iterator[Finding]:
     wanted = server_settings(settings.model_copy(update={"database_pgbouncer": False}))
     for name in _TIMEOUTS:
         if server.settings.get(name) != int(wanted[name]):
-            yield error(
-                "timeouts",
-                f"{name} is {server.settings.get(name)} ms in the session, not {wanted[name]}.",
+            yield mistake(
+                "database_timeout",
                 f"{name.upper()}_SECONDS",
-                "A pooler or the role overrides it, and nothing ends a statement in time.",
-                "Set it for the role, or in PgBouncer's connect_query.",
+                name=name,
+                milliseconds=server.settings.get(name),
+                wanted=wanted[name],
             )
 
 
 def _unreachable(raised: Exception) -> Finding:
     cause = getattr(raised, "orig", None) or raised
     reason = str(cause).partition("\n")[0] or type(cause).__name__
-    return error(
-        "database",
-        f"The database cannot be asked: {reason.rstrip('.')}.",
-        "DATABASE_URL",
-        "Its limits, timeouts and revision are not checked.",
-        "Start it, or correct DATABASE_URL.",
-    )
+    return mistake("database_unreachable", "DATABASE_URL", reason=reason.rstrip("."))

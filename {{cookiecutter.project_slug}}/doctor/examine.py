@@ -7,7 +7,7 @@ from pathlib import Path
 
 from app.settings import READY_WITHIN_SECONDS
 from doctor import database, gunicorn
-from doctor.finding import Finding, Severity, error
+from doctor.finding import Finding, Severity, mistake
 from doctor.kernel import check_kernel
 from doctor.settings import AllSettings, check_plan, check_settings
 from doctor.timeouts import Value, Values, broken_orders, setting_values
@@ -32,13 +32,8 @@ def examine(root: Path, settings: AllSettings) -> list[Finding]:
 
 def invalid_settings(reason: str) -> Finding:
     """The only finding when the settings cannot be read."""
-    return error(
-        "settings",
-        " ".join(reason.split()),
-        "environment, .env, /run/secrets",
-        "The service does not start.",
-        "See .env.example.",
-    )
+    where = "environment, .env, /run/secrets"
+    return mistake("invalid_settings", where, reason=" ".join(reason.split()))
 
 
 def examine_files(root: Path, settings: AllSettings) -> list[Finding]:
@@ -64,20 +59,9 @@ def examine_files(root: Path, settings: AllSettings) -> list[Finding]:
         findings += lint.findings
         has_unix_socket |= lint.has_unix_socket
     else:
-        findings.append(_without_linters())
+        findings.append(mistake("no_linters", "deploy/"))
     findings += check_settings(root, settings, has_unix_socket=has_unix_socket)
     return findings + broken_orders(_merge(timeouts))
-
-
-def _without_linters() -> Finding:
-    return Finding(
-        Severity.NOTE,
-        "files",
-        "The files of the deployment are not checked here.",
-        "deploy/",
-        "The image has neither them nor doctor/files, which reads them.",
-        "Run manage doctor in a checkout as well.",
-    )
 
 
 async def _examine_database(root: Path, settings: AllSettings, plan: Plan) -> list[Finding]:

@@ -1,8 +1,12 @@
 """What a check says: one finding for each mistake, and how to read times and sizes."""
 
 import re
+import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
+from pathlib import Path
 
 # s, min, m and so on, as nginx, compose and systemd write them; a bare number is seconds.
 _UNIT_SECONDS = {
@@ -39,12 +43,17 @@ class Finding:
         return f"{self.severity}: {self.where}: {self.what} {self.why} {self.fix}".strip()
 
 
-def error(check: str, what: str, where: str, why: str, fix: str) -> Finding:
-    return Finding(Severity.ERROR, check, what, where, why, fix)
+def mistake(message: str, where: str, /, **words: object) -> Finding:
+    """With the sentences of messages.toml; an error unless they say otherwise."""
+    own = {name: text.format_map(words) for name, text in _messages()[message].items()}
+    severity = Severity(own.pop("severity", Severity.ERROR))
+    return Finding(severity=severity, where=where, **own)
 
 
-def warning(check: str, what: str, where: str, why: str, fix: str) -> Finding:
-    return Finding(Severity.WARNING, check, what, where, why, fix)
+@cache
+def _messages() -> Mapping[str, Mapping[str, str]]:
+    file = Path(__file__).parent / "messages.toml"
+    return tomllib.loads(file.read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True)

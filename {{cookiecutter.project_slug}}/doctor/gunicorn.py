@@ -7,8 +7,8 @@ from pathlib import Path
 
 from gunicorn.config import Config
 
-from doctor.finding import Entry, Finding, error, warning
-from doctor.rules import Rule, among, broken_rules
+from doctor.finding import Entry, Finding, mistake
+from doctor.rules import broken_rules, read_rules
 from doctor.settings import AllSettings
 from doctor.timeouts import Value
 from server import handover
@@ -27,90 +27,7 @@ _INERT = (
     "limit_request_field_size",
     "statsd_host",
 )
-# As in server/settings.py.
-_BACKLOG_MIN = 64
-RULES = (
-    Rule(
-        "wsgi_app",
-        "None",
-        lambda text: text.startswith("app."),
-        "gunicorn",
-        "gunicorn has nothing to serve and does not start.",
-        "Write the factory of app/main.py.",
-    ),
-    Rule(
-        "control_socket_disable",
-        "False",
-        among("true"),
-        "gunicorn",
-        "The next gunicorn of the same user takes its socket over.",
-        "Write control_socket_disable = True.",
-    ),
-    Rule(
-        "backlog",
-        "2048",
-        lambda text: int(text) >= _BACKLOG_MIN,
-        "capacity",
-        "Connections are refused while workers are replaced.",
-        "Leave SERVER_BACKLOG out.",
-    ),
-    Rule(
-        "worker_class",
-        "sync",
-        among("server.worker.worker"),
-        "gunicorn",
-        "Another worker does not drain, and knows neither the deadline nor the lame duck.",
-        'Write worker_class = "server.worker.Worker".',
-    ),
-    Rule(
-        "preload_app",
-        "False",
-        among("false"),
-        "gunicorn",
-        "A reload keeps the old code, and workers share what must not be shared.",
-        "Leave preload_app out.",
-    ),
-    Rule(
-        "reuse_port",
-        "False",
-        among("false"),
-        "gunicorn",
-        "The kernel gives connections to workers that are leaving.",
-        "Leave reuse_port out.",
-    ),
-    Rule(
-        "daemon",
-        "False",
-        among("false"),
-        "gunicorn",
-        "Whoever started it takes it for ended: systemd, Docker, Kubernetes.",
-        "Leave daemon out.",
-    ),
-    Rule(
-        "proxy_protocol",
-        "off",
-        among("off", "false"),
-        "gunicorn",
-        "nginx does not speak it: every request is refused.",
-        "Leave proxy_protocol out.",
-    ),
-    Rule(
-        "logconfig_dict",
-        "{}",
-        lambda text: text != "{}",
-        "log",
-        "Lines are no JSON and have no request id.",
-        "Write logconfig_dict = logging_config(settings).",
-    ),
-    Rule(
-        "raw_env",
-        "[]",
-        lambda text: "WEB_CONCURRENCY" in text and "DATABASE_POOL_SIZE" in text,
-        "connection budget",
-        "Workers do not know the plan and open more connections.",
-        "Hand WEB_CONCURRENCY and DATABASE_POOL_SIZE to the workers.",
-    ),
-)
+_RULES = Path(__file__).with_suffix(".toml")
 
 
 def read_gunicorn(root: Path) -> tuple[Config | None, list[Finding]]:
@@ -128,9 +45,7 @@ def read_gunicorn(root: Path) -> tuple[Config | None, list[Finding]]:
                 config.set(name, value)
     # A configuration in Python may raise anything; gunicorn does not start with it.
     except (Exception, SystemExit) as raised:
-        what = f"gunicorn cannot read it: {type(raised).__name__}."
-        fix = "Run gunicorn --check-config."
-        return None, [error("gunicorn", what, str(FILE), "The service does not start.", fix)]
+        return None, [mistake("unreadable", str(FILE), raised=type(raised).__name__)]
     return config, []
 
 
@@ -145,7 +60,9 @@ def gunicorn_timeouts(root: Path, config: Config | None) -> dict[str, list[Value
 
 def check_gunicorn(root: Path, config: Config, settings: AllSettings) -> list[Finding]:
     return [
-        *broken_rules(RULES, lambda name: _entry(root, config, name), str(FILE)),
+        *broken_rules(
+            read_rules(_RULES)["gunicorn"], lambda name: _entry(root, config, name), str(FILE)
+        ),
         *_check_hooks(root, config),
         *_check_settings(root, config, settings),
         *_check_stall(root, config),
@@ -162,13 +79,7 @@ def _entry(root: Path, config: Config, name: str) -> Entry:
 def _check_hooks(root: Path, config: Config) -> Iterator[Finding]:
     for name in vars(handover).keys() & config.settings.keys():
         if config.settings[name].get() is not getattr(handover, name):
-            yield error(
-                "gunicorn",
-                f"The hook {name} is not that of server/handover.py.",
-                str(FILE),
-                "Requests are lost while workers are replaced.",
-                f"Import {name} from server.handover.",
-            )
+            yield mistake("foreign_hook", str(FILE), name=name)
 
 
 def _check_settings(root: Path, config: Config, settings: AllSettings) -> Iterator[Finding]:
@@ -182,12 +93,8 @@ def _check_settings(root: Path, config: Config, settings: AllSettings) -> Iterat
         value = config.settings[name].get()
         own = ",".join(value) if isinstance(value, list) and name != "bind" else value
         if own != planned:
-            yield error(
-                "gunicorn",
-                f"{name} is {value} and not {planned}, as the settings say.",
-                _where(root, name),
-                "nginx, the plan of connections and the probes go by the settings.",
-                "Leave the line as it was; write settings.",
+            yield mistake(
+                "differs_from_settings", _where(root, name), name=name, value=value, planned=planned
             )
 
 
@@ -195,12 +102,12 @@ def _check_stall(root: Path, config: Config) -> Iterator[Finding]:
     # Imports, a full collection of garbage and a busy machine can take seconds.
     least_seconds, most_seconds = 5, 120
     if not least_seconds <= config.timeout <= most_seconds:
-        yield error(
-            "timeouts",
-            f"SERVER_TIMEOUT_SECONDS is {config.timeout}.",
+        yield mistake(
+            "stall_limit",
             _where(root, "timeout"),
-            "0 never kills a stalled worker, a few seconds kill healthy ones.",
-            f"Write SERVER_TIMEOUT_SECONDS between {least_seconds} and {most_seconds}.",
+            timeout=config.timeout,
+            least=least_seconds,
+            most=most_seconds,
         )
 
 
@@ -208,31 +115,17 @@ def _check_inert(root: Path, config: Config) -> Iterator[Finding]:
     for name in _INERT:
         setting = config.settings[name]
         if setting.get() != setting.default:
-            yield warning(
-                "gunicorn",
-                f"{name} has no effect.",
-                _where(root, name),
-                "The Uvicorn worker does not read it.",
-                "Leave it out; server/settings.py has what works.",
-            )
+            yield mistake("no_effect", _where(root, name), name=name)
 
 
 def _check_recycling(root: Path, config: Config) -> Iterator[Finding]:
     if config.max_requests and not config.max_requests_jitter:
-        yield warning(
-            "gunicorn",
-            "max_requests without jitter.",
-            _where(root, "max_requests"),
-            "All workers leave at the same time.",
-            "Leave SERVER_MAX_REQUESTS_JITTER out: a tenth of it is the default.",
-        )
+        yield mistake("no_jitter", _where(root, "max_requests"))
 
 
 def _check_reload(root: Path, config: Config, settings: AllSettings) -> Iterator[Finding]:
     if config.reload and settings.environment == "production":
-        what = "gunicorn reloads when files change."
-        why = "A deployment half copied is served."
-        yield error("production", what, _where(root, "reload"), why, "Leave reload out.")
+        yield mistake("reload_on", _where(root, "reload"))
 
 
 def _where(root: Path, name: str) -> str:

@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from doctor.finding import Finding, error, warning
+from doctor.finding import Finding, mistake
 
 # nginx's 2,000 clients, most of them event streams, on one worker, and the files it has anyway.
 _OPEN_FILES_MIN = 4096
@@ -35,47 +35,23 @@ def _check_backlog(file: Path, backlog: int) -> Iterator[Finding]:
     except (OSError, ValueError):
         return
     if backlog > most:
-        yield warning(
-            "kernel",
-            f"SERVER_BACKLOG is {backlog}, and the kernel cuts it to {most}.",
-            "SERVER_BACKLOG",
-            "Connections are refused earlier than planned while workers are replaced.",
-            f"Run sysctl -w net.core.somaxconn={backlog}.",
-        )
+        yield mistake("backlog_cut", "SERVER_BACKLOG", backlog=backlog, most=most)
 
 
 def _check_open_files(limit: int) -> Iterator[Finding]:
     if 0 < limit < _OPEN_FILES_MIN:
-        yield warning(
-            "kernel",
-            f"A process may open {limit} files.",
-            "ulimit -n",
-            "Every connection is one; over the limit nobody is accepted.",
-            f"Allow {_OPEN_FILES_MIN}: LimitNOFILE in systemd, ulimits in compose.",
-        )
+        yield mistake("files_of_process", "ulimit -n", limit=limit, least=_OPEN_FILES_MIN)
 
 
 def _check_shared_memory(folder: Path) -> Iterator[Finding]:
     if not folder.parent.is_dir() or not hasattr(os, "statvfs"):
         return
     if not os.access(folder, os.W_OK):
-        yield warning(
-            "kernel",
-            "It cannot be written to.",
-            str(folder),
-            "gunicorn's heartbeat goes to a disk, where a busy one looks like a stuck worker.",
-            "Mount a tmpfs there.",
-        )
+        yield mistake("shared_memory_closed", str(folder))
         return
     size = os.statvfs(folder)
     if size.f_bavail * size.f_frsize < _SHARED_MEMORY_BYTES_MIN:
-        yield warning(
-            "kernel",
-            "It is full.",
-            str(folder),
-            "gunicorn's heartbeat has no place.",
-            "Empty it, or raise shm_size.",
-        )
+        yield mistake("shared_memory_full", str(folder))
 
 
 def _check_temporary_folder() -> Iterator[Finding]:
@@ -83,10 +59,4 @@ def _check_temporary_folder() -> Iterator[Finding]:
         with tempfile.TemporaryFile():
             return
     except OSError:
-        yield error(
-            "writable paths",
-            "There is no folder for temporary files.",
-            "TMPDIR",
-            "Uploads that do not fit in memory fail.",
-            "Mount a tmpfs at /tmp.",
-        )
+        yield mistake("temporary_folder", "TMPDIR")

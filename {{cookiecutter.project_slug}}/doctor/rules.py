@@ -1,65 +1,80 @@
 """Rules that read as data: what a key must say, a missing line being its software's default."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+import math
+import re
+import tomllib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
 
-from doctor.finding import Entry, Finding, Severity, warning
+from pydantic import BaseModel, ConfigDict, TypeAdapter
+
+from doctor.finding import Entry, Finding, Severity, mistake, parse_bytes, parse_seconds
 
 Find = Callable[[str], Entry | None]
 
 
-@dataclass(frozen=True)
-class Rule:
-    """`default` is what the software does without the line."""
+class Rule(BaseModel):
+    """One table of a TOML file. Of the conditions all that are written must hold; what a limit
+    cannot read is somebody else's finding."""
 
-    key: str
-    default: str
-    is_good: Callable[[str], bool]
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    # What the software does without the line.
+    default: str = ""
+    # Without regard to case: the whole value, or words that must not be in it.
+    one_of: tuple[str, ...] = ()
+    none_of: frozenset[str] = frozenset()
+    # A regular expression, found somewhere in it.
+    matches: str = ""
+    # A number or a size in bytes: of several, the last.
+    min_size: float = 0
+    min_seconds: float = 0
+    max_seconds: float = math.inf
+
+    severity: Severity = Severity.ERROR
     check: str
     why: str
     fix: str
-    severity: Severity = Severity.ERROR
+
+    def holds(self, text: str) -> bool:
+        words = text.lower().replace(",", " ").split()
+        size, seconds = parse_bytes("".join(words[-1:])), parse_seconds(text)
+        return (
+            (not self.one_of or text.lower() in self.one_of)
+            and not self.none_of.intersection(words)
+            and re.search(self.matches, text) is not None
+            and (size is None or size >= self.min_size)
+            and (seconds is None or self.min_seconds <= seconds <= self.max_seconds)
+        )
 
 
-def broken_rules(rules: Sequence[Rule], find: Find, where: str) -> Iterator[Finding]:
+Rules = Mapping[str, Rule]
+
+
+@cache
+def read_rules(file: Path) -> Mapping[str, Rules]:
+    """By section and key."""
+    tables = tomllib.loads(file.read_text(encoding="utf-8"))
+    return TypeAdapter(dict[str, dict[str, Rule]]).validate_python(tables)
+
+
+def broken_rules(rules: Rules, find: Find, where: str) -> Iterator[Finding]:
     """One finding for each rule that does not hold; `where` is told for lines that are missing."""
-    for rule in rules:
-        entry = find(rule.key)
-        if rule.is_good(entry.value if entry else rule.default):
+    for key, rule in rules.items():
+        entry = find(key)
+        if rule.holds(entry.value if entry else rule.default):
             continue
-        missing = f"{rule.key} is missing, which means {rule.default or 'none'}."
-        what = f"{rule.key} is {entry.value or 'empty'}." if entry else missing
+        missing = f"{key} is missing, which means {rule.default or 'none'}."
+        what = f"{key} is {entry.value or 'empty'}." if entry else missing
         found_at = entry.where if entry else where
         yield Finding(rule.severity, rule.check, what, found_at, rule.why, rule.fix)
 
 
-def among(*values: str) -> Callable[[str], bool]:
-    return lambda text: text.lower() in values
-
-
-def without(*words: str) -> Callable[[str], bool]:
-    return lambda text: not set(words).intersection(text.replace(",", " ").split())
-
-
-def at_least(number: float, read: Callable[[str], float | None]) -> Callable[[str], bool]:
-    """What cannot be read is somebody else's finding."""
-    return lambda text: (value := read(text)) is None or value >= number
-
-
-def is_set(text: str) -> bool:
-    return bool(text)
-
-
-def misspelled(found: Sequence[tuple[str, str]], known: Sequence[str]) -> Iterator[Finding]:
+def misspelled(names: Sequence[tuple[str, str]], known: Sequence[str]) -> Iterator[Finding]:
     """Of names with their places, those that nothing reads and that look like one that is read."""
-    for name, where in found:
+    for name, where in names:
         close = [] if name in known else get_close_matches(name, known, n=1, cutoff=0.88)
         for meant in close:
-            yield warning(
-                "spelling",
-                f"{name} is read by nothing.",
-                where,
-                "Its default is used instead.",
-                f"Did you mean {meant}?",
-            )
+            yield mistake("misspelled", where, name=name, meant=meant)

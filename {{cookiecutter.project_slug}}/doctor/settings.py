@@ -10,7 +10,7 @@ from pydantic import Field
 
 from app.keys import is_weak
 from app.settings import Settings
-from doctor.finding import Finding, error, warning
+from doctor.finding import Finding, mistake
 from doctor.rules import misspelled
 from server.capacity import Plan
 from server.settings import ServerSettings
@@ -34,18 +34,12 @@ class AllSettings(ServerSettings, Settings):
 
 def check_settings(root: Path, settings: AllSettings, *, has_unix_socket: bool) -> list[Finding]:
     """Those of this process, and the file that they may come from."""
-    findings = [*_check_secret_key(settings), *_check_dot_env(root), *_check_pooler(settings)]
+    findings = [*_check_values(root, settings)]
     findings += misspelled([(name, name) for name in os.environ], known_variables())
     if trusts_everybody(settings.forwarded_allow_ips) and not has_unix_socket:
-        findings.append(everybody_is_trusted("FORWARDED_ALLOW_IPS"))
+        findings.append(mistake("everybody_is_trusted", "FORWARDED_ALLOW_IPS"))
     if settings.environment == "production":
-        findings += [*_check_docs(settings), *_check_debug(settings), *_check_password(settings)]
-        findings += check_public_url(str(settings.public_url), "PUBLIC_URL")
-        host = settings.smtp_host
-        findings += check_mail_security(
-            settings.smtp_security, host or "localhost", "SMTP_SECURITY"
-        )
-        findings += [] if host else [_mail_is_dropped()]
+        findings += _check_production(settings)
     return findings
 
 
@@ -60,127 +54,60 @@ def known_variables() -> list[str]:
 def check_plan(plan: Plan, planned_workers: int) -> list[Finding]:
     findings = []
     if plan.connections > plan.connection_budget:
-        where = "DATABASE_CONNECTION_BUDGET"
-        findings.append(too_many_connections(where, plan.connections, plan.connection_budget))
-    findings += [
-        error(
-            "capacity",
-            f"{resource} have no room for a worker.",
-            "WORKER_MEMORY_MIB" if "memory" in resource else "DATABASE_CONNECTION_BUDGET",
-            "The one that runs is killed for its memory, or refused by PostgreSQL.",
-            "Give it more: see manage capacity.",
-        )
-        for resource in plan.shortages
-    ]
-    if plan.workers > planned_workers:
         findings.append(
-            warning(
-                "capacity",
-                f"{plan.workers} workers where {planned_workers} have room.",
-                "WEB_CONCURRENCY",
-                "They wait for each other's CPU, or are killed for their memory.",
-                "Leave it out: see manage capacity.",
+            mistake(
+                "too_many_connections",
+                "DATABASE_CONNECTION_BUDGET",
+                connections=plan.connections,
+                budget=plan.connection_budget,
             )
         )
+    for resource in plan.shortages:
+        name = "WORKER_MEMORY_MIB" if "memory" in resource else "DATABASE_CONNECTION_BUDGET"
+        findings.append(mistake("no_room", name, resource=resource))
+    if plan.workers > planned_workers:
+        where, workers = "WEB_CONCURRENCY", plan.workers
+        findings.append(mistake("too_many_workers", where, workers=workers, most=planned_workers))
     return findings
 
 
-def _check_secret_key(settings: AllSettings) -> Iterator[Finding]:
+def _check_values(root: Path, settings: AllSettings) -> Iterator[Finding]:
+    """What is wrong in any environment."""
     if is_weak(settings.secret_key.get_secret_value()):
-        yield warning(
-            "secrets",
-            "SECRET_KEY is a placeholder.",
-            "SECRET_KEY",
-            "Who guesses it signs tokens for everybody; production refuses it.",
-            "Write 48 random bytes.",
-        )
+        yield mistake("weak_secret_key", "SECRET_KEY")
+    file = root / _DOT_ENV
+    if file.is_file() and stat.S_IMODE(file.stat().st_mode) & stat.S_IROTH:
+        yield mistake("readable_dot_env", str(_DOT_ENV))
+    ports = [host["port"] for host in settings.database_url.hosts()]
+    if _PGBOUNCER_PORT in ports and not settings.database_pgbouncer:
+        yield mistake("unknown_pooler", "DATABASE_URL", port=_PGBOUNCER_PORT)
 
 
-def _check_password(settings: AllSettings) -> Iterator[Finding]:
+def _check_production(settings: AllSettings) -> Iterator[Finding]:
+    if settings.docs_are_on:
+        yield mistake("docs_on", "DOCS_ENABLED")
+    if settings.log_level == "debug":
+        yield mistake("debug_on", "LOG_LEVEL")
     for host in settings.database_url.hosts():
         password = host["password"]
         if password is not None and (len(password) < _PASSWORD_CHARACTERS_MIN or is_weak(password)):
-            yield warning(
-                "secrets",
-                "The password in DATABASE_URL is short or a placeholder.",
-                "DATABASE_URL",
-                "Who reaches the database guesses it.",
-                "Give the role a random password.",
-            )
-
-
-def _check_dot_env(root: Path) -> Iterator[Finding]:
-    file = root / _DOT_ENV
-    if file.is_file() and stat.S_IMODE(file.stat().st_mode) & stat.S_IROTH:
-        yield warning(
-            "secrets",
-            "Everybody on this machine can read it.",
-            str(_DOT_ENV),
-            "It holds SECRET_KEY and DATABASE_URL.",
-            "Run chmod 600 .env.",
-        )
-
-
-def _check_docs(settings: AllSettings) -> Iterator[Finding]:
-    if settings.docs_are_on:
-        yield error(
-            "production",
-            "The docs are on in production.",
-            "DOCS_ENABLED",
-            "They show every route to everybody.",
-            "Write DOCS_ENABLED=false.",
-        )
-
-
-def _check_debug(settings: AllSettings) -> Iterator[Finding]:
-    if settings.log_level == "debug":
-        yield warning(
-            "production",
-            "LOG_LEVEL is debug in production.",
-            "LOG_LEVEL",
-            "Libraries write what they send and receive.",
-            "Write LOG_LEVEL=info.",
-        )
-
-
-def _check_pooler(settings: AllSettings) -> Iterator[Finding]:
-    ports = [host["port"] for host in settings.database_url.hosts()]
-    if _PGBOUNCER_PORT in ports and not settings.database_pgbouncer:
-        yield error(
-            "database",
-            f"Port {_PGBOUNCER_PORT} is PgBouncer's, and DATABASE_PGBOUNCER is false.",
-            "DATABASE_URL",
-            "Prepared statements of one client fail on another's connection.",
-            "Write DATABASE_PGBOUNCER=true.",
-        )
+            yield mistake("weak_password", "DATABASE_URL")
+    yield from check_public_url(str(settings.public_url), "PUBLIC_URL")
+    if settings.smtp_host:
+        yield from check_mail_security(settings.smtp_security, settings.smtp_host, "SMTP_SECURITY")
+    else:
+        yield mistake("mail_is_dropped", "SMTP_HOST")
 
 
 def check_public_url(url: str, where: str) -> Iterator[Finding]:
     scheme, _, rest = url.partition("://")
     if scheme != "https" or rest.startswith(_LOOPBACK_HOSTS):
-        yield warning(
-            "production",
-            f"PUBLIC_URL is {url}.",
-            where,
-            "Links in emails lead there: nowhere, or without encryption.",
-            "Write the https address of your own pages.",
-        )
+        yield mistake("public_url", where, url=url)
 
 
 def check_mail_security(security: str, host: str, where: str) -> Iterator[Finding]:
     if security == "none" and host not in _LOOPBACK_HOSTS:
-        yield error(
-            "production",
-            "Mail leaves without TLS.",
-            where,
-            "Who listens on the way takes the links that set passwords.",
-            "Write SMTP_SECURITY=starttls or tls.",
-        )
-
-
-def _mail_is_dropped() -> Finding:
-    what, why = "There is no mail server.", "Mail is dropped: nobody can reset a password."
-    return warning("production", what, "SMTP_HOST", why, "Write SMTP_HOST.")
+        yield mistake("mail_in_clear", where)
 
 
 def trusts_everybody(addresses: str) -> bool:
@@ -202,23 +129,3 @@ def networks_of(addresses: str) -> Iterator[IPv4Network | IPv6Network]:
             yield ip_network(part.strip(), strict=False)
         except ValueError:
             continue
-
-
-def everybody_is_trusted(where: str) -> Finding:
-    return error(
-        "trusted proxies",
-        "FORWARDED_ALLOW_IPS believes everybody.",
-        where,
-        "Every client that reaches the port chooses its own address in logs and limits.",
-        'Write the addresses of nginx; "*" only with a unix socket.',
-    )
-
-
-def too_many_connections(where: str, connections: int, budget: int) -> Finding:
-    return error(
-        "connection budget",
-        f"Up to {connections} connections at a reload, and the budget is {budget}.",
-        where,
-        "PostgreSQL refuses what is over its limit: too many clients.",
-        "Lower DATABASE_POOL_SIZE or WEB_CONCURRENCY, or raise DATABASE_CONNECTION_BUDGET.",
-    )

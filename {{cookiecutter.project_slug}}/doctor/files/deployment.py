@@ -5,19 +5,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from doctor.finding import Entry, Finding, error, warning
+from doctor.finding import Entry, Finding, mistake
 from doctor.rules import misspelled
 from doctor.settings import (
     AllSettings,
     check_mail_security,
     check_public_url,
-    everybody_is_trusted,
     known_variables,
     networks_of,
-    too_many_connections,
     trusts_everybody,
 )
-from doctor.timeouts import TIMEOUTS, Value
+from doctor.timeouts import Value, read_table
 from server.capacity import GENERATIONS, MASTER_MEMORY_MIB, plan_capacity, plan_pool_size
 from server.machine import Machine
 
@@ -84,7 +82,7 @@ def read_environment_file(root: Path, file: Path) -> dict[str, Entry]:
 def _timeouts(deployment: Deployment) -> Iterator[tuple[str, Value]]:
     """What the file sets itself, and the settings in its environment."""
     yield from deployment.timeouts.items()
-    by_setting = {timeout.name: name for name, timeout in TIMEOUTS.items()}
+    by_setting = {timeout.name: name for name, timeout in read_table().timeouts.items()}
     for setting, entry in deployment.environment.items():
         text = interpolate(entry.value)
         if setting in by_setting and text and re.fullmatch(r"\d+(\.\d+)?", text):
@@ -123,13 +121,7 @@ def _check_root(deployment: Deployment) -> Iterator[Finding]:
         for path in deployment.writable
     )
     if needs:
-        yield error(
-            "writable paths",
-            "The root file system is read-only and /tmp is not writable.",
-            deployment.where,
-            "Bodies that do not fit in memory and temporary files have no place.",
-            "Mount a tmpfs at /tmp.",
-        )
+        yield mistake("read_only_root", deployment.where)
 
 
 def _check_secrets(deployment: Deployment) -> Iterator[Finding]:
@@ -137,13 +129,7 @@ def _check_secrets(deployment: Deployment) -> Iterator[Finding]:
         is_secret = _SECRETS.search(name) or _URL_PASSWORD.search(entry.value)
         is_shared = "/.env:" not in entry.where  # git ignores that one
         if is_secret and is_shared and entry.value and "$" not in entry.value:
-            yield error(
-                "secrets",
-                f"{name} is written out.",
-                entry.where,
-                "Everybody who reads the repository has it.",
-                f"Leave it out and mount a file /run/secrets/{name.lower()}.",
-            )
+            yield mistake("secret_written_out", entry.where, name=name, file=name.lower())
 
 
 def _check_production(deployment: Deployment) -> Iterator[Finding]:
@@ -157,12 +143,8 @@ def _check_production(deployment: Deployment) -> Iterator[Finding]:
         # A staging overlay may write more into its log.
         may_differ = name == "LOG_LEVEL" and "/staging/" in entry.where
         if value is not None and value.lower() not in allowed and not may_differ:
-            yield error(
-                "production",
-                f"{name} is {value}.",
-                entry.where,
-                "Outside of production docs are public, weak secrets accepted, logs full.",
-                f"Write {name}={default}.",
+            yield mistake(
+                "not_for_production", entry.where, name=name, value=value, default=default
             )
 
 
@@ -174,15 +156,9 @@ def _check_trust(deployment: Deployment) -> Iterator[Finding]:
     if trusted is None:
         return
     if trusts_everybody(trusted) and not deployment.has_unix_socket:
-        yield everybody_is_trusted(entry.where)
+        yield mistake("everybody_is_trusted", entry.where)
     elif nginx and not _includes(trusted, nginx.value):
-        yield error(
-            "trusted proxies",
-            f"FORWARDED_ALLOW_IPS is {trusted}, and nginx calls from {nginx.value}.",
-            entry.where,
-            "Every client has the address of nginx, in logs and in limits.",
-            f"Write FORWARDED_ALLOW_IPS={nginx.value}.",
-        )
+        yield mistake("nginx_not_trusted", entry.where, trusted=trusted, nginx=nginx.value)
 
 
 def _includes(trusted: str, address: str) -> bool:
@@ -212,13 +188,7 @@ def _check_spelling(deployment: Deployment) -> Iterator[Finding]:
     yield from misspelled(names, known_variables())
     arguments = deployment.environment.get("GUNICORN_CMD_ARGS")
     if arguments:
-        yield error(
-            "gunicorn",
-            "GUNICORN_CMD_ARGS is set.",
-            arguments.where,
-            "Its arguments win over gunicorn.conf.py, where the numbers are checked.",
-            "Write settings instead.",
-        )
+        yield mistake("gunicorn_arguments", arguments.where)
 
 
 def _settings_of(deployment: Deployment, settings: AllSettings) -> AllSettings:
@@ -237,43 +207,38 @@ def _settings_of(deployment: Deployment, settings: AllSettings) -> AllSettings:
 def _check_concurrency(deployment: Deployment) -> Iterator[Finding]:
     concurrency = deployment.environment.get("WEB_CONCURRENCY")
     if concurrency and interpolate(concurrency.value) == "":
-        yield error(
-            "capacity",
-            "WEB_CONCURRENCY is empty.",
-            concurrency.where,
-            "gunicorn itself reads it and refuses to start.",
-            "Leave it out or write a number.",
-        )
+        yield mistake("concurrency_empty", concurrency.where)
 
 
 def _check_replicas(deployment: Deployment, settings: AllSettings) -> Iterator[Finding]:
     replicas = int(deployment.replicas.value) if deployment.replicas else settings.replicas
     if replicas > settings.replicas:
-        yield warning(
-            "connection budget",
-            f"There can be {replicas} replicas, and REPLICAS says {settings.replicas}.",
+        yield mistake(
+            "replicas",
             deployment.replicas.where if deployment.replicas else deployment.where,
-            "Each of them plans as if the others had no connections.",
-            f"Write REPLICAS={replicas} next to the other settings.",
+            replicas=replicas,
+            planned=settings.replicas,
         )
     workers = settings.web_concurrency
     if workers:
         connections = replicas * workers * plan_pool_size(settings, workers) * GENERATIONS
         budget = settings.database_connection_budget
         if connections > budget:
-            yield too_many_connections(deployment.where, connections, budget)
+            yield mistake(
+                "too_many_connections", deployment.where, connections=connections, budget=budget
+            )
         yield from _check_max_connections(deployment, connections)
 
 
 def _check_max_connections(deployment: Deployment, connections: int) -> Iterator[Finding]:
     most = deployment.max_connections
     if most and connections > int(most.value) - SPARE_CONNECTIONS:
-        yield error(
-            "connection budget",
-            f"max_connections is {most.value}, and the service opens up to {connections}.",
+        yield mistake(
+            "max_connections",
             most.where,
-            "PostgreSQL refuses what is over its limit: too many clients.",
-            f"Write max_connections={connections + SPARE_CONNECTIONS} or more.",
+            most=most.value,
+            connections=connections,
+            needed=connections + SPARE_CONNECTIONS,
         )
 
 
@@ -283,12 +248,12 @@ def _check_memory(deployment: Deployment, settings: AllSettings) -> Iterator[Fin
     needed = MASTER_MEMORY_MIB + workers * each
     limit = deployment.memory_bytes
     if limit is not None and limit < needed * 2**20:
-        yield error(
-            "capacity",
-            f"{limit // 2**20} MiB of memory for {workers} workers, which need {needed}.",
+        yield mistake(
+            "memory_below_plan",
             deployment.where,
-            "The kernel kills them while they reload or hash passwords.",
-            f"Allow {needed} MiB, or fewer workers.",
+            mebibytes=limit // 2**20,
+            workers=workers,
+            needed=needed,
         )
 
 
@@ -299,10 +264,10 @@ def _check_room(deployment: Deployment, settings: AllSettings) -> Iterator[Findi
     plan = plan_capacity(settings, Machine(cores, deployment.cores, deployment.memory_bytes))
     if settings.web_concurrency > plan.workers:
         entry = deployment.environment.get("WEB_CONCURRENCY")
-        yield warning(
-            "capacity",
-            f"{settings.web_concurrency} workers; {'; '.join(plan.reasons[:2])}.",
+        yield mistake(
+            "workers_over_limits",
             entry.where if entry else deployment.where,
-            "They wait for each other's CPU, or are killed for their memory.",
-            f"Write WEB_CONCURRENCY={plan.workers}, or raise the limits.",
+            web_concurrency=settings.web_concurrency,
+            reasons="; ".join(plan.reasons[:2]),
+            workers=plan.workers,
         )

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from doctor.files.deployment import Deployment, read_environment_file
 from doctor.files.yaml_document import Node, compose_nodes, merged, read_documents, replaced
-from doctor.finding import Entry, Finding, error, parse_bytes, parse_seconds
-from doctor.rules import Rule, among, broken_rules, is_set
+from doctor.finding import Entry, Finding, mistake, parse_bytes, parse_seconds
+from doctor.rules import broken_rules, read_rules
 from doctor.timeouts import Value
 
 FOLDER = Path("deploy/kubernetes/base")
@@ -21,124 +21,7 @@ _APP_PORT_DEFAULT = "8000"
 # As long as a cluster may need until it stops sending requests.
 _ENDPOINT_SECONDS = 5
 
-WORKLOAD_RULES = (
-    Rule(
-        "spec.strategy.type",
-        "RollingUpdate",
-        among("rollingupdate"),
-        "kubernetes",
-        "Every pod leaves before a new one comes.",
-        "Leave the type out.",
-    ),
-    Rule(
-        "spec.strategy.rollingUpdate.maxUnavailable",
-        "25%",
-        among("0", "0%", "25%"),
-        "kubernetes",
-        "A release takes pods away before new ones are ready.",
-        "Write maxUnavailable: 0.",
-    ),
-    Rule(
-        "spec.template.spec.hostNetwork",
-        "false",
-        among("false"),
-        "access",
-        "gunicorn's port is open on the node, past nginx.",
-        "Leave hostNetwork out.",
-    ),
-)
-BUDGET_RULES = (
-    Rule(
-        "spec.maxUnavailable",
-        "1",
-        lambda text: text not in ("0", "0%", "100%"),
-        "kubernetes",
-        "Draining a node takes every pod, or never ends.",
-        "Write maxUnavailable: 1.",
-    ),
-    Rule(
-        "spec.minAvailable",
-        "1",
-        lambda text: text not in ("0", "0%", "100%"),
-        "kubernetes",
-        "Draining a node takes every pod, or never ends.",
-        "Write maxUnavailable: 1 instead.",
-    ),
-)
-_CONTAINER_RULES = (
-    Rule(
-        "securityContext.privileged",
-        "false",
-        among("false"),
-        "secrets",
-        "Who breaks into the container owns the node.",
-        "Leave privileged out.",
-    ),
-    Rule(
-        "resources.limits.memory",
-        "",
-        is_set,
-        "capacity",
-        "One leak takes the node with it.",
-        "Write a memory limit.",
-    ),
-)
-APP_RULES = (
-    *_CONTAINER_RULES,
-    Rule(
-        "securityContext.runAsUser",
-        "10001",
-        lambda text: text != "0",
-        "secrets",
-        "Who breaks into the service is root in its container.",
-        "Write runAsUser: 10001.",
-    ),
-    Rule(
-        "livenessProbe.httpGet.path",
-        "",
-        among("/livez"),
-        "probes",
-        "A lost database restarts every pod, or a stuck one stays.",
-        "Ask /livez.",
-    ),
-    Rule(
-        "readinessProbe.httpGet.path",
-        "",
-        among("/readyz"),
-        "probes",
-        "Pods get requests while they start, drain or have no database.",
-        "Ask /readyz.",
-    ),
-    Rule(
-        "startupProbe.httpGet.path",
-        "",
-        among("/livez", "/readyz"),
-        "probes",
-        "A slow first start is killed by the liveness probe.",
-        "Ask /livez, 30 times.",
-    ),
-    Rule(
-        "command",
-        "",
-        lambda text: not text,
-        "gunicorn",
-        "Its arguments win over gunicorn.conf.py, where the numbers are checked.",
-        "Leave command out; write settings.",
-    ),
-    Rule(
-        "args",
-        "",
-        lambda text: not text,
-        "gunicorn",
-        "They win over gunicorn.conf.py, where the numbers are checked.",
-        "Leave args out; write settings.",
-    ),
-)
-
-_RULES_BY_KIND: Mapping[str, Sequence[Rule]] = {
-    "Deployment": WORKLOAD_RULES,
-    "PodDisruptionBudget": BUDGET_RULES,
-}
+_RULES = Path(__file__).with_suffix(".toml")
 
 
 def read_kubernetes(root: Path) -> tuple[list[Deployment], list[Finding]]:
@@ -204,14 +87,15 @@ def _examine(
     replicas = _replicas(documents)
     pods = [one for one in documents if one["kind"].text == "Deployment"]
     containers = [(pod, one) for pod in pods for one in pod["spec.template.spec.containers"]]
+    rules = read_rules(_RULES)
     findings = [
         finding
         for one in documents
-        for finding in broken_rules(_RULES_BY_KIND.get(one["kind"].text, ()), one.find, one.where)
+        for finding in broken_rules(rules.get(one["kind"].text, {}), one.find, one.where)
     ]
     for _, container in containers:
-        rules = _CONTAINER_RULES if _is_nginx(container) else APP_RULES
-        findings += broken_rules(rules, container.find, container.where)
+        for section in ("container",) if _is_nginx(container) else ("container", "app"):
+            findings += broken_rules(rules[section], container.find, container.where)
         findings += _check_container(container)
     findings += _check_services(documents, [one for _, one in containers])
     findings += _check_secrets(documents)
@@ -220,21 +104,14 @@ def _examine(
 
 def _check_container(container: Node) -> Iterator[Finding]:
     if not _is_nginx(container) and not container["envFrom"]:
-        yield error(
-            "kubernetes",
-            "It has no envFrom.",
-            container.where,
-            "The settings of settings.env do not reach it.",
-            "Write envFrom with the ConfigMap settings.",
-        )
+        yield mistake("no_env_from", container.where)
     seconds = _pre_stop_seconds(container)
     if seconds < _ENDPOINT_SECONDS:
-        yield error(
-            "timeouts",
-            f"preStop sleeps {seconds:g} s.",
+        yield mistake(
+            "short_pre_stop",
             (container["lifecycle.preStop"] or container).where,
-            "The cluster still sends requests to a pod that has stopped.",
-            f"Sleep {_ENDPOINT_SECONDS} s in nginx, longer in gunicorn.",
+            seconds=seconds,
+            least=_ENDPOINT_SECONDS,
         )
 
 
@@ -250,25 +127,13 @@ def _check_services(documents: Sequence[Node], containers: Sequence[Node]) -> It
         for port in service["spec.ports"] if service["kind"].text == "Service" else ():
             target = port["targetPort"] or port["port"]
             if target.text not in behind:
-                yield error(
-                    "access",
-                    f"The Service leads to port {target.text}, which is not nginx's.",
-                    target.where,
-                    "Requests go around every rule of nginx, or nowhere.",
-                    "Write targetPort: http.",
-                )
+                yield mistake("service_past_nginx", target.where, target=target.text)
 
 
 def _check_secrets(documents: Sequence[Node]) -> Iterator[Finding]:
     for one in documents:
         if one["kind"].text == "Secret" and (one["data"] or one["stringData"]):
-            yield error(
-                "secrets",
-                "A Secret is written out.",
-                one.where,
-                "Everybody who reads the repository has it.",
-                "Create it in the cluster.",
-            )
+            yield mistake("secret_object", one.where)
 
 
 def _replicas(documents: Sequence[Node]) -> Entry | None:

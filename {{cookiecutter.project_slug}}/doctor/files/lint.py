@@ -11,7 +11,7 @@ from pathlib import Path
 
 from doctor.files import compose, kubernetes, nginx, nginx_checks, pgbouncer, systemd
 from doctor.files.deployment import Deployment, check_deployment, values_by_timeout
-from doctor.finding import Finding, Severity, error
+from doctor.finding import Finding, mistake
 from doctor.settings import AllSettings
 from doctor.timeouts import Values
 
@@ -51,7 +51,8 @@ def lint_files(root: Path, settings: AllSettings) -> Lint:
         if deployment.kind in trees:
             findings.extend(_check_ports(deployment, trees[deployment.kind]))
     if not (root / nginx.MAIN).exists() or not deployments:
-        findings.append(_missing(nginx.MAIN if deployments else Path("deploy")))
+        missing = nginx.MAIN if deployments else Path("deploy")
+        findings.append(mistake("file_missing", str(missing)))
     return Lint(
         list(dict.fromkeys(findings)),
         timeouts=(
@@ -68,25 +69,10 @@ def _check_ports(deployment: Deployment, tree: nginx.Block) -> Iterator[Finding]
     expected = _SERVICE_NAME.sub("*", deployment.listens)
     for server in nginx_checks.upstream_servers(tree):
         if expected and _SERVICE_NAME.sub("*", server.value) != expected:
-            yield error(
-                "ports",
-                f"The upstream is {server.value}, and gunicorn listens on {deployment.listens}.",
-                server.where,
-                "nginx answers 502 to every request.",
-                f"Write server {deployment.listens};",
+            yield mistake(
+                "upstream_port", server.where, address=server.value, listens=deployment.listens
             )
     listening = nginx_checks.listening_ports(tree)
     for port in deployment.ports if deployment.is_nginx else ():
         if port.value not in listening:
-            yield error(
-                "ports",
-                f"Port {port.value} is published, and nginx listens on no such port.",
-                port.where,
-                "Nobody answers there.",
-                "Write one of site/listen.conf.",
-            )
-
-
-def _missing(file: Path) -> Finding:
-    what, why = "It is not here, so it was not checked.", "There is nothing of a deployment in it."
-    return Finding(Severity.NOTE, "files", what, str(file), why, "")
+            yield mistake("published_port", port.where, port=port.value)

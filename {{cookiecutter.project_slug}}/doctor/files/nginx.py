@@ -12,7 +12,7 @@ from typing import cast
 import crossplane
 from crossplane.analyzer import DIRECTIVES
 
-from doctor.finding import Entry, Finding, error
+from doctor.finding import Entry, Finding, mistake
 
 FOLDER = Path("deploy/nginx")
 MAIN = FOLDER / "nginx.conf"
@@ -182,5 +182,4 @@ def _ask_nginx(copy: Path, origins: Mapping[str, str]) -> Iterator[Finding]:
 
 
 def _refused(message: str, where: str) -> Finding:
-    why = "nginx does not start with it, and a reload keeps the old files."
-    return error("nginx", f"nginx refuses it: {message}.", where, why, "Correct it; see nginx -t.")
+    return mistake("refused_by_nginx", where, message=message)

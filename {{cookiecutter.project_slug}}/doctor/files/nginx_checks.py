@@ -1,15 +1,18 @@
 """What must hold in an nginx configuration, and the timeouts that it sets or leaves at defaults."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from pathlib import Path
 
-from doctor.files import nginx_rules as rules
-from doctor.files.nginx import MAIN, Block, Directive
-from doctor.finding import Entry, Finding, error, parse_bytes, parse_seconds
-from doctor.rules import broken_rules
+from doctor.files.nginx import MAIN, Block
+from doctor.finding import Entry, Finding, mistake, parse_bytes, parse_seconds
+from doctor.rules import broken_rules, read_rules
 from doctor.settings import trusts_everybody
 from doctor.timeouts import Value
 
+_RULES = Path(__file__).with_name("nginx.toml")
+# A body or a log is a file beside the connection.
+_FILES_PER_CONNECTION = 2
 # Directives that a deeper one of the same name replaces, all of them at once.
 _REPLACED = ("proxy_set_header", "add_header", "proxy_hide_header", "limit_req", "limit_conn")
 # What the client may not say itself: the header, and what nginx has to write. Empty: not sent.
@@ -56,20 +59,21 @@ def nginx_timeouts(tree: Block) -> dict[str, list[Value]]:
 
 
 def check_nginx(tree: Block, max_body_bytes: int) -> Iterator[Finding]:
-    yield from broken_rules(rules.MAIN_RULES, tree.entry, str(MAIN))
+    rules = read_rules(_RULES)
+    yield from broken_rules(rules["main"], tree.entry, str(MAIN))
     yield from _check_files(tree)
     for http in tree.called("http"):
-        yield from broken_rules(rules.HTTP_RULES, http.entry, http.where)
+        yield from broken_rules(rules["http"], http.entry, http.where)
     for upstream in tree.called("upstream"):
-        yield from broken_rules(rules.UPSTREAM_RULES, upstream.entry, upstream.where)
+        yield from broken_rules(rules["upstream"], upstream.entry, upstream.where)
     for server in tree.called("server"):
         if any("ssl" in listen.arguments for listen in server.own("listen")):
-            yield from broken_rules(rules.TLS_RULES, server.entry, server.where)
+            yield from broken_rules(rules["tls"], server.entry, server.where)
         yield from _check_server(server)
     for location in _proxied(tree):
-        yield from broken_rules(rules.LOCATION_RULES, location.entry, location.where)
+        yield from broken_rules(rules["location"], location.entry, location.where)
         if len(location.arguments) == 1:
-            yield from broken_rules(rules.PREFIX_RULES, location.entry, location.where)
+            yield from broken_rules(rules["prefix"], location.entry, location.where)
         yield from _check_headers(location)
         yield from _check_answer_headers(location)
         yield from _check_buffering(location)
@@ -116,19 +120,13 @@ def _seconds(block: Block, name: str, default: str, *, own: bool = False) -> Val
 
 
 def _check_files(tree: Block) -> Iterator[Finding]:
-    """Without a limit of its own, nginx has that of the shell: see nginx_rules.py."""
+    """Without a limit of its own, nginx has that of the shell: a rule of nginx.toml."""
     files = parse_bytes((tree.entry("worker_rlimit_nofile") or Entry("", "")).value)
     for events in tree.called("events"):
         entry = events.entry("worker_connections") or Entry("512", events.where)
         connections = parse_bytes(entry.value) or 0
-        if files is not None and files < connections * rules.FILES_PER_CONNECTION:
-            yield error(
-                "capacity",
-                f"worker_connections is {connections}, worker_rlimit_nofile {files}.",
-                entry.where,
-                "Bodies and logs are files too; over the limit nobody is accepted.",
-                "Allow two files for each connection.",
-            )
+        if files is not None and files < connections * _FILES_PER_CONNECTION:
+            yield mistake("files_of_nginx", entry.where, connections=connections, files=files)
 
 
 def _check_server(server: Block) -> Iterator[Finding]:
@@ -136,29 +134,17 @@ def _check_server(server: Block) -> Iterator[Finding]:
     is_default = any("default_server" in one.arguments for one in server.own("listen"))
     proxied = [*_proxied(server)]
     if is_default and proxied:
-        yield error(
-            "hosts",
-            "Hosts that nobody asked for reach the service.",
-            server.where,
-            "Attacks with a Host header need one.",
-            "Give them a server of their own that returns 421.",
-        )
+        yield mistake("default_server_serves", server.where)
     if not server.own("server_name") or not proxied:
         return
     locations = server.called("location")
     for path in ("/admin", "/metrics"):
         if not any(_is_for(one, path) for one in locations):
-            yield error(
-                "access",
-                f"There is no location {path}.",
-                server.where,
-                "location / hands it on, to everybody.",
-                f"Write a location {path} that refuses.",
-            )
+            yield mistake("location_missing", server.where, path=path)
     for block in locations:
         if _is_for(block, "/admin") and block.own("proxy_pass"):
             yield from _check_access(block)
-            yield from broken_rules(rules.ADMIN_RULES, block.entry, block.where)
+            yield from broken_rules(read_rules(_RULES)["admin"], block.entry, block.where)
 
 
 def _is_for(location: Block, path: str) -> bool:
@@ -173,13 +159,7 @@ def _check_access(location: Block) -> Iterator[Finding]:
     allowed = [one.arguments[0] for one in location.effective("allow")]
     is_closed = any(one.arguments == ("all",) for one in location.effective("deny"))
     if not is_closed or "all" in allowed or trusts_everybody(",".join(allowed)):
-        yield error(
-            "access",
-            "The admin app is open to everybody.",
-            location.where,
-            "Only a password stands between the internet and every account.",
-            "List who may come in site/admin_access.conf, then deny all;",
-        )
+        yield mistake("admin_open", location.where)
 
 
 def _check_headers(location: Block) -> Iterator[Finding]:
@@ -192,24 +172,25 @@ def _check_headers(location: Block) -> Iterator[Finding]:
         directive = found.get(name.lower())
         if directive and directive.arguments[1] in allowed:
             continue
-        check = "trusted proxies" if name in _ADDRESS_HEADERS else "headers"
-        what = f"{name} is {directive.arguments[1]}" if directive else f"{name} is not set"
-        where = directive.where if directive else location.where
-        why = "What the client sent reaches the app, or the connection is not kept."
-        fix = f"Write proxy_set_header {name} " + (allowed[0] or '""') + ";"
-        yield error(check, f"{what} for {' '.join(location.arguments)}.", where, why, fix)
+        yield mistake(
+            "address_header" if name in _ADDRESS_HEADERS else "request_header",
+            directive.where if directive else location.where,
+            name=name,
+            value=directive.arguments[1] if directive else "not set",
+            path=" ".join(location.arguments),
+            wanted=allowed[0] or '""',
+        )
 
 
 def _check_answer_headers(location: Block) -> Iterator[Finding]:
     found = {one.arguments[0].lower() for one in location.effective("add_header")}
     for name in _ANSWER_HEADERS:
         if name.lower() not in found:
-            yield error(
-                "headers",
-                f"Answers of {' '.join(location.arguments)} have no {name}.",
+            yield mistake(
+                "answer_header_missing",
                 location.where,
-                "Browsers guess types and show pages in frames, or answers cannot be traced.",
-                "Include http/response.conf.",
+                path=" ".join(location.arguments),
+                name=name,
             )
 
 
@@ -221,13 +202,8 @@ def _check_replaced(block: Block) -> Iterator[Finding]:
         kept = {one.arguments[:1] for one in inner}
         lost = [one.arguments[0] for one in outer if one.arguments[:1] not in kept]
         if lost:
-            yield error(
-                "headers" if "header" in name else "limits",
-                f"This {name} drops those around it: {', '.join(lost)}.",
-                inner[0].where,
-                "nginx takes them from one level only.",
-                "Move it to where the others are, or repeat them here.",
-            )
+            message = "headers_dropped" if "header" in name else "limits_dropped"
+            yield mistake(message, inner[0].where, name=name, lost=", ".join(lost))
 
 
 def _check_buffering(location: Block) -> Iterator[Finding]:
@@ -235,50 +211,25 @@ def _check_buffering(location: Block) -> Iterator[Finding]:
     buffering = location.entry("proxy_buffering")
     is_whole = location.arguments[-1:] == ("/",)
     if buffering and buffering.value == "off" and (is_whole or not _streams(location)):
-        yield error(
-            "proxy",
-            "Answers are not buffered.",
-            buffering.where,
-            "A slow client holds a worker while it reads.",
-            "Write proxy_buffering off; only where events are streamed.",
-        )
+        yield mistake("not_buffered", buffering.where)
 
 
 def _check_body_limit(location: Block, max_body_bytes: int) -> Iterator[Finding]:
     entry = location.entry("client_max_body_size") or Entry("1m", location.where)
     if parse_bytes(entry.value) != max_body_bytes:
-        yield error(
-            "body limit",
-            f"client_max_body_size is {entry.value}, MAX_BODY_BYTES {max_body_bytes}.",
-            entry.where,
-            "The smaller one decides, whatever the other says.",
-            f"Write client_max_body_size {max_body_bytes}; or change MAX_BODY_BYTES.",
-        )
+        yield mistake("body_limit", entry.where, entry=entry.value, max_body_bytes=max_body_bytes)
 
 
 def _check_balancer(tree: Block) -> Iterator[Finding]:
     networks = [one for block in tree.walk() for one in block.own("set_real_ip_from")]
     if trusts_everybody(",".join(one.arguments[0] for one in networks)):
-        yield error(
-            "trusted proxies",
-            "Everybody counts as a load balancer.",
-            networks[0].where,
-            "Every client chooses its own address in logs and limits.",
-            "Write the networks of the balancer only.",
-        )
+        yield mistake("everybody_is_balancer", networks[0].where)
 
 
 def _check_log_format(tree: Block) -> Iterator[Finding]:
     leaks = re.compile(
         r"\$(request|request_uri|args|query_string|http_authorization|http_cookie)\b"
     )
-    formats: Sequence[Directive] = [one for block in tree.walk() for one in block.own("log_format")]
-    for one in formats:
+    for one in (one for block in tree.walk() for one in block.own("log_format")):
         for match in leaks.finditer(" ".join(one.arguments)):
-            yield error(
-                "log",
-                f"The log holds {match[0]}.",
-                one.where,
-                "Tokens and addresses of people end up there.",
-                "Write $request_path, which has no query string.",
-            )
+            yield mistake("log_leaks", one.where, variable=match[0])

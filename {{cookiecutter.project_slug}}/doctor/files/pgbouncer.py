@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from doctor.files.deployment import read_environment_file
-from doctor.finding import Entry, Finding, error
-from doctor.rules import Rule, among, broken_rules
+from doctor.finding import Entry, Finding, mistake
+from doctor.rules import broken_rules, read_rules
 from doctor.timeouts import Value
 
 FILE = Path("deploy/compose/pgbouncer.ini")
@@ -20,24 +20,7 @@ _QUERY_TIMEOUTS = {
 # https://www.pgbouncer.org/config.html has the defaults.
 _POOL_SIZE_DEFAULT = "20"
 _QUERY_WAIT_SECONDS_DEFAULT = "120"
-RULES = (
-    Rule(
-        "pool_mode",
-        "session",
-        among("transaction"),
-        "connection budget",
-        "Every connection of the service then keeps one of PostgreSQL's, so nothing is saved.",
-        "Write pool_mode = transaction.",
-    ),
-    Rule(
-        "auth_type",
-        "md5",
-        among("scram-sha-256", "cert", "hba", "pam"),
-        "secrets",
-        "Passwords are not asked for, or are easy to find out.",
-        "Write auth_type = scram-sha-256.",
-    ),
-)
+_RULES = Path(__file__).with_suffix(".toml")
 
 
 def read_pgbouncer(root: Path) -> Mapping[str, Entry]:
@@ -52,16 +35,10 @@ def pgbouncer_timeouts(entries: Mapping[str, Entry]) -> dict[str, list[Value]]:
 def check_pgbouncer(entries: Mapping[str, Entry], budget: int) -> Iterator[Finding]:
     if not entries:
         return
-    yield from broken_rules(RULES, entries.get, str(FILE))
+    yield from broken_rules(read_rules(_RULES)["pgbouncer"], entries.get, str(FILE))
     pool = entries.get("default_pool_size") or Entry(_POOL_SIZE_DEFAULT, str(FILE))
     if pool.value.isdecimal() and int(pool.value) > budget:
-        yield error(
-            "connection budget",
-            f"PgBouncer opens up to {pool.value} connections, and the budget is {budget}.",
-            pool.where,
-            "PostgreSQL refuses what is over its limit: too many clients.",
-            "Lower default_pool_size, or raise DATABASE_CONNECTION_BUDGET.",
-        )
+        yield mistake("pool_over_budget", pool.where, pool=pool.value, budget=budget)
 
 
 def _timeouts(entries: Mapping[str, Entry]) -> Iterator[tuple[str, Value]]:

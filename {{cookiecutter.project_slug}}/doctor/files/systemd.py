@@ -5,7 +5,7 @@ from pathlib import Path
 
 from doctor.files.deployment import Deployment, read_environment_file
 from doctor.finding import Entry, Finding, parse_bytes, parse_seconds
-from doctor.rules import Rule, among, at_least, broken_rules, is_set, misspelled
+from doctor.rules import broken_rules, misspelled, read_rules
 from doctor.timeouts import Value
 
 FOLDER = Path("deploy/systemd")
@@ -16,191 +16,9 @@ _SOCKET = FOLDER / "app.socket"
 _ENVIRONMENT = FOLDER / "app.env"
 # DefaultTimeoutStopSec. https://www.freedesktop.org/software/systemd/man/systemd.service.html
 _STOP_SECONDS_DEFAULT = "90s"
-# A connection is two files.
-_OPEN_FILES_MIN = 4096
-_START_SECONDS_MIN = 30
-_RESTART_SECONDS_MAX = 30
-# Longer than worker_shutdown_timeout.
-_NGINX_STOP_SECONDS_MIN = 36
+_RULES = Path(__file__).with_suffix(".toml")
 
 _Keys = Mapping[str, Sequence[Entry]]
-
-_OPEN_FILES = Rule(
-    "LimitNOFILE",
-    "1024",
-    at_least(_OPEN_FILES_MIN, parse_bytes),
-    "capacity",
-    "Over the limit nobody is accepted.",
-    "Write LimitNOFILE=16384.",
-)
-UNIT_RULES = (
-    Rule(
-        "PrivateNetwork",
-        "no",
-        among("no", "false", "0", "off"),
-        "systemd",
-        "It reaches no database.",
-        "Leave PrivateNetwork out.",
-    ),
-    Rule(
-        "RestartSec",
-        "100ms",
-        lambda text: (parse_seconds(text) or 0) <= _RESTART_SECONDS_MAX,
-        "systemd",
-        "It stays down that long after a crash.",
-        "Write RestartSec=1s.",
-    ),
-    Rule(
-        "Type",
-        "simple",
-        among("notify", "notify-reload"),
-        "systemd",
-        "systemd takes it for started before it listens.",
-        "Write Type=notify.",
-    ),
-    Rule(
-        "ExecStart",
-        "",
-        lambda text: text.endswith("gunicorn"),
-        "gunicorn",
-        "Arguments win over gunicorn.conf.py, where the numbers are checked.",
-        "Start gunicorn without arguments.",
-    ),
-    Rule(
-        "ExecReload",
-        "",
-        lambda text: "HUP" in text,
-        "systemd",
-        "systemctl reload does nothing, or does harm.",
-        "Write ExecReload=/bin/kill -HUP $MAINPID.",
-    ),
-    Rule(
-        "KillMode",
-        "control-group",
-        among("mixed"),
-        "timeouts",
-        "Workers get TERM beside gunicorn's master, or are left behind.",
-        "Write KillMode=mixed.",
-    ),
-    Rule(
-        "KillSignal",
-        "SIGTERM",
-        among("sigterm", "15"),
-        "timeouts",
-        "Requests under way are cut: only TERM lets them finish.",
-        "Leave KillSignal out.",
-    ),
-    Rule(
-        "Restart",
-        "no",
-        among("on-failure", "always", "on-abnormal"),
-        "systemd",
-        "After a crash it stays down.",
-        "Write Restart=on-failure.",
-    ),
-    Rule(
-        "TimeoutStartSec",
-        "90s",
-        at_least(_START_SECONDS_MIN, parse_seconds),
-        "timeouts",
-        "A start on a slow disk is killed.",
-        "Write TimeoutStartSec=60s.",
-    ),
-    _OPEN_FILES,
-    Rule(
-        "User",
-        "root",
-        lambda text: text not in ("root", "0"),
-        "secrets",
-        "Who breaks into the service owns the machine.",
-        "Give it a user of its own.",
-    ),
-    Rule(
-        "WorkingDirectory",
-        "",
-        is_set,
-        "systemd",
-        "gunicorn finds no gunicorn.conf.py.",
-        "Write the folder of the release.",
-    ),
-    Rule(
-        "EnvironmentFile",
-        "",
-        is_set,
-        "systemd",
-        "It has no secrets and does not start.",
-        "Name the file of secrets.",
-    ),
-    Rule(
-        "Requires",
-        "",
-        lambda text: ".socket" in text,
-        "systemd",
-        "It starts without its socket and listens on a port instead.",
-        "Name the socket.",
-    ),
-)
-NGINX_RULES = (
-    Rule(
-        "KillSignal",
-        "SIGTERM",
-        among("sigquit", "3"),
-        "timeouts",
-        "nginx cuts the answers under way.",
-        "Write KillSignal=SIGQUIT.",
-    ),
-    Rule(
-        "TimeoutStopSec",
-        "90s",
-        at_least(_NGINX_STOP_SECONDS_MIN, parse_seconds),
-        "timeouts",
-        "nginx is killed while it finishes.",
-        "Write TimeoutStopSec=40s.",
-    ),
-    _OPEN_FILES,
-)
-SOCKET_RULES = (
-    Rule(
-        "SocketMode",
-        "0666",
-        among("0660", "660", "0600", "600"),
-        "trusted proxies",
-        "Whoever opens the socket is believed, whatever address he names.",
-        "Write SocketMode=0660.",
-    ),
-    Rule(
-        "SocketGroup",
-        "",
-        is_set,
-        "systemd",
-        "nginx may not open the socket.",
-        "Name the group of nginx.",
-    ),
-    Rule(
-        "WantedBy",
-        "",
-        is_set,
-        "systemd",
-        "After a reboot nobody listens.",
-        "Write WantedBy=sockets.target.",
-    ),
-    Rule(
-        "Accept",
-        "no",
-        among("no", "false", "0", "off"),
-        "systemd",
-        "Each connection would start a service of its own.",
-        "Leave Accept out.",
-    ),
-    Rule(
-        "Backlog",
-        "4096",
-        at_least(1024, parse_bytes),
-        "capacity",
-        "A unix socket refuses what does not fit, while a release starts.",
-        "Write Backlog=4096.",
-    ),
-)
 
 
 def read_systemd(root: Path) -> tuple[list[Deployment], list[Finding]]:
@@ -211,19 +29,20 @@ def read_systemd(root: Path) -> tuple[list[Deployment], list[Finding]]:
         unit = _read_unit(root, file)
         where = str(file.relative_to(root))
         deployments.append(_deployment(root, where, unit, socket))
-        findings += _check(UNIT_RULES, unit, where)
+        findings += _check("service", unit, where)
     nginx = root / _NGINX
     if nginx.is_file():
-        findings += _check(NGINX_RULES, _read_unit(root, nginx), str(_NGINX))
+        findings += _check("nginx", _read_unit(root, nginx), str(_NGINX))
     if deployments:
-        findings += _check(SOCKET_RULES, socket, str(_SOCKET))
+        findings += _check("socket", socket, str(_SOCKET))
     return deployments, findings
 
 
-def _check(rules: Sequence[Rule], unit: _Keys, where: str) -> Iterator[Finding]:
+def _check(section: str, unit: _Keys, where: str) -> Iterator[Finding]:
+    rules = read_rules(_RULES)[section]
     yield from broken_rules(rules, _last(unit), where)
     named = [(name, entries[-1].where) for name, entries in unit.items()]
-    yield from misspelled(named, [*(rule.key for rule in rules), "TimeoutStopSec", "MemoryMax"])
+    yield from misspelled(named, [*rules, "TimeoutStopSec", "MemoryMax"])
 
 
 def _deployment(root: Path, where: str, unit: _Keys, socket: _Keys) -> Deployment:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from doctor.finding import Entry, Finding, error
+from doctor.finding import Entry, Finding, mistake
 
 _MERGE = "<<"
 # libyaml reads ten times as fast; PyYAML lacks it where it was built without.
@@ -85,9 +85,7 @@ def read_documents(
     except (yaml.YAMLError, UnicodeDecodeError) as raised:
         mark = getattr(raised, "problem_mark", None)
         where = f"{name}:{mark.line + 1}" if mark else name
-        what = "This file cannot be read as YAML."
-        why = "Nothing in it is checked."
-        return [], [error("files", what, where, why, "Correct its syntax.")]
+        return [], [mistake("not_yaml", where)]
 
 
 def compose_nodes(name: str, text: str) -> list[Node]:

@@ -3,8 +3,9 @@
 import pytest
 
 from doctor.finding import parse_bytes, parse_seconds
-from doctor.timeouts import ORDERS, TIMEOUTS, Order, Value, broken_orders
+from doctor.timeouts import Order, Value, broken_orders, read_table
 
+TIMEOUTS, ORDERS = read_table().timeouts, read_table().orders
 DERIVED = {"drain", "last_request"}
 DEFAULTS = {
     name: [Value(timeout.default_seconds, timeout.name)]
