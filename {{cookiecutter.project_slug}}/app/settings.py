@@ -115,7 +115,8 @@ class Settings(LogSettings):
     idle_in_transaction_session_timeout_seconds: float = Field(default=30, gt=0)
 
     # HTTP
-    root_path: str = ""
+    # Empty, or as in a browser: /shop. No slash at its end.
+    root_path: str = Field(default="", pattern=r"^(/[^/?#\s]+)*$")
     # Longer than a statement may take, shorter than nginx waits (30 s). Default of the stack: none.
     request_deadline_seconds: float = Field(default=25, gt=0)
     # The same number stands in deploy/nginx; nginx refuses first. Default of both: none, 1 MiB.

@@ -19,6 +19,13 @@ from server.uvicorn_options import UVICORN_OPTIONS
 _DOT_ENV = Path(".env")
 _PASSWORD_CHARACTERS_MIN = 12
 _PGBOUNCER_PORT = 6432
+# The default is 15 minutes: so long a token works that its owner has lost.
+_ACCESS_TOKEN_SECONDS_MAX = 3600
+# OWASP's least for argon2id. https://cheatsheetseries.owasp.org/cheatsheets/Password_Storage_Cheat_Sheet.html
+_PASSWORD_MEMORY_KIB_MIN = 19_456
+_LOGIN_ATTEMPTS_MAX = 1000
+# RFC 8314: TLS from the first byte.
+_TLS_PORT = 465
 _LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1", "[::1]")
 # No organisation has larger networks: 10.0.0.0/8, fc00::/7.
 _PREFIX_BITS_MIN = {4: 8, 6: 7}
@@ -39,7 +46,7 @@ def check_settings(root: Path, settings: AllSettings, *, has_unix_socket: bool) 
     if trusts_everybody(settings.forwarded_allow_ips) and not has_unix_socket:
         findings.append(mistake("everybody_is_trusted", "FORWARDED_ALLOW_IPS"))
     if settings.environment == "production":
-        findings += _check_production(settings)
+        findings += check_production(settings)
     return findings
 
 
@@ -83,31 +90,55 @@ def _check_values(root: Path, settings: AllSettings) -> Iterator[Finding]:
         yield mistake("unknown_pooler", "DATABASE_URL", port=_PGBOUNCER_PORT)
 
 
-def _check_production(settings: AllSettings) -> Iterator[Finding]:
+def check_production(settings: AllSettings) -> Iterator[Finding]:
+    """Each names the setting as its place."""
     if settings.docs_are_on:
         yield mistake("docs_on", "DOCS_ENABLED")
     if settings.log_level == "debug":
         yield mistake("debug_on", "LOG_LEVEL")
+    if settings.log_format == "console":
+        yield mistake("console_log", "LOG_FORMAT")
+    if settings.access_token_seconds > _ACCESS_TOKEN_SECONDS_MAX:
+        yield mistake("long_token", "ACCESS_TOKEN_SECONDS", seconds=settings.access_token_seconds)
+    if settings.password_memory_cost_kib < _PASSWORD_MEMORY_KIB_MIN:
+        least = _PASSWORD_MEMORY_KIB_MIN
+        yield mistake("cheap_hash", "PASSWORD_MEMORY_COST_KIB", least=least)
+    if settings.login_attempts_per_account > _LOGIN_ATTEMPTS_MAX:
+        yield mistake("many_attempts", "LOGIN_ATTEMPTS_PER_ACCOUNT", most=_LOGIN_ATTEMPTS_MAX)
+    yield from _check_database_url(settings)
+    yield from check_public_url(str(settings.public_url), "PUBLIC_URL")
+    yield from _check_mail(settings)
+
+
+def _check_database_url(settings: AllSettings) -> Iterator[Finding]:
     for host in settings.database_url.hosts():
         password = host["password"]
         if password is not None and (len(password) < _PASSWORD_CHARACTERS_MIN or is_weak(password)):
             yield mistake("weak_password", "DATABASE_URL")
-    yield from check_public_url(str(settings.public_url), "PUBLIC_URL")
-    if settings.smtp_host:
-        yield from check_mail_security(settings.smtp_security, settings.smtp_host, "SMTP_SECURITY")
-    else:
+        if host["username"] == "postgres":
+            yield mistake("superuser", "DATABASE_URL")
+        if "sslmode=disable" in (settings.database_url.query or "") and (
+            host["host"] not in _LOOPBACK_HOSTS
+        ):
+            yield mistake("database_in_clear", "DATABASE_URL")
+
+
+def _check_mail(settings: AllSettings) -> Iterator[Finding]:
+    if not settings.smtp_host:
         yield mistake("mail_is_dropped", "SMTP_HOST")
+        return
+    if settings.smtp_security == "none" and settings.smtp_host not in _LOOPBACK_HOSTS:
+        yield mistake("mail_in_clear", "SMTP_SECURITY")
+    if settings.smtp_port == _TLS_PORT and settings.smtp_security != "tls":
+        yield mistake("mail_port", "SMTP_PORT")
+    if settings.smtp_user and not settings.smtp_password:
+        yield mistake("mail_password", "SMTP_USER")
 
 
 def check_public_url(url: str, where: str) -> Iterator[Finding]:
     scheme, _, rest = url.partition("://")
     if scheme != "https" or rest.startswith(_LOOPBACK_HOSTS):
         yield mistake("public_url", where, url=url)
-
-
-def check_mail_security(security: str, host: str, where: str) -> Iterator[Finding]:
-    if security == "none" and host not in _LOOPBACK_HOSTS:
-        yield mistake("mail_in_clear", where)
 
 
 def trusts_everybody(addresses: str) -> bool:

@@ -4,9 +4,14 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from doctor.files.deployment import Deployment, interpolate, read_environment_file
+from doctor.files.deployment import (
+    Deployment,
+    includes,
+    interpolate,
+    read_environment_file,
+)
 from doctor.files.yaml_document import Node, read_documents
-from doctor.finding import Entry, Finding, parse_bytes, parse_seconds
+from doctor.finding import Entry, Finding, mistake, parse_bytes, parse_seconds
 from doctor.rules import broken_rules, read_rules
 from doctor.settings import AllSettings
 from doctor.timeouts import Value
@@ -21,6 +26,13 @@ _APP_PORT_DEFAULT = "8000"
 
 
 _RULES = Path(__file__).with_suffix(".toml")
+_SERVERS = ("app", "nginx", "postgres", "pgbouncer")
+# Of .env, with what each of them says where PgBouncer is used.
+_POOLER = {
+    "COMPOSE_PROFILES": "pgbouncer",
+    "DATABASE_PGBOUNCER": "true",
+    "DATABASE_VIA": "pgbouncer",
+}
 
 
 def read_compose(root: Path) -> tuple[list[Deployment], list[Finding]]:
@@ -32,22 +44,79 @@ def read_compose(root: Path) -> tuple[list[Deployment], list[Finding]]:
     for document in documents:
         for name, service in document["services"].items():
             kind, rules = _kind_of(service), read_rules(_RULES)
-            for section in ("every", kind) if kind else ():
-                findings.extend(broken_rules(rules[section], service.find, service.where))
+            for section in ("every", kind) if kind in _SERVERS else (kind,):
+                findings.extend(broken_rules(rules.get(section, {}), service.find, service.where))
             if kind in ("app", "nginx"):
                 deployments.append(_deployment(document, name, service, variables))
+        findings.extend(_check_networks(document))
+        findings.extend(_check_memory(document))
+        findings.extend(_check_published(document))
+    findings.extend(_check_pooler(variables))
     return deployments, findings
+
+
+def _check_networks(document: Node) -> Iterator[Finding]:
+    """Who must reach whom, and who must not."""
+    servers = {_kind_of(one): one for _, one in document["services"].items()}
+    networks = {kind: _networks(one) for kind, one in servers.items()}
+    for first, second in (("nginx", "app"), ("app", "postgres")):
+        if {first, second} <= networks.keys() and not networks[first] & networks[second]:
+            yield mistake("apart", servers[first].where, first=first, second=second)
+    if networks.get("nginx", set()) & networks.get("postgres", set()):
+        yield mistake("database_near_nginx", servers["postgres"].where)
+    for name in networks.get("postgres", set()):
+        network = document["networks"][name]
+        if network["internal"].text != "true":
+            yield mistake("way_out", (network or servers["postgres"]).where, name=name)
+    for name in networks.get("nginx", set()):
+        address = servers["nginx"]["networks"][name]["ipv4_address"]
+        for config in document["networks"][name]["ipam.config"]:
+            where, text = address.where, interpolate(address.text) or ""
+            subnet = interpolate(config["subnet"].text) or ""
+            if address and not includes(subnet, text):
+                yield mistake("outside_network", where, address=text, subnet=subnet)
+
+
+def _networks(service: Node) -> set[str]:
+    return set(service["networks"].texts) or {name for name, _ in service["networks"].items()}
+
+
+def _check_memory(document: Node) -> Iterator[Finding]:
+    for _, service in document["services"].items():
+        command = service["command"]
+        written = re.search(r"shared_buffers=(\w+)", " ".join(command.texts))
+        limit = parse_bytes(service["deploy.resources.limits.memory"].text)
+        if written and limit and (parse_bytes(written[1]) or 0) * 2 > limit:
+            yield mistake("large_buffers", command.where)
+
+
+def _check_published(document: Node) -> Iterator[Finding]:
+    ports = [one for _, service in document["services"].items() for one in service["ports"]]
+    published = [(interpolate(one.text) or "").rpartition(":")[0] for one in ports]
+    numbers = [text.rpartition(":")[2] for text in published]
+    for number, one in zip(numbers, ports, strict=True):
+        if number and numbers.count(number) > 1:
+            yield mistake("port_twice", one.where, port=number)
+
+
+def _check_pooler(variables: Mapping[str, Entry]) -> Iterator[Finding]:
+    found = {name: variables[name] for name in _POOLER if name in variables}
+    meant = [name for name, one in found.items() if _POOLER[name] in one.value]
+    if meant and len(meant) < len(_POOLER):
+        yield mistake("half_a_pooler", found[meant[0]].where)
 
 
 def _kind_of(service: Node) -> str:
     """By image, and none for tasks that end by themselves."""
     image = service["image"].text.rpartition("/")[2]
     command = " ".join(service["command"].texts)
+    if command.startswith("manage migrate"):
+        return "migrate"
     if not service["restart"] or service["restart"].text != "no":
         if image.startswith("nginx"):
             return "nginx"
         if _is_app(service):
-            return "" if command.startswith("manage") else "app"
+            return "app"
         if "pgbouncer" in image:
             return "pgbouncer"
         if "postgres" in image and not service["entrypoint"]:
@@ -83,7 +152,7 @@ def _deployment(
         listens="" if is_nginx else f"{name}:{port}",
         nginx_address=_nginx_address(document),
         max_connections=_max_connections(document),
-        ports=tuple(Entry(one.text.rpartition(":")[2], one.where) for one in service["ports"]),
+        ports=tuple(Entry(one.text or one["target"].text, one.where) for one in service["ports"]),
     )
 
 

@@ -2,15 +2,16 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+from pydantic import ValidationError
 
 from doctor.finding import Entry, Finding, mistake
 from doctor.rules import misspelled
 from doctor.settings import (
     AllSettings,
-    check_mail_security,
-    check_public_url,
+    check_production,
     known_variables,
     networks_of,
     trusts_everybody,
@@ -24,12 +25,6 @@ _SECRETS = re.compile(r"^(SECRET_KEY|JWT_KEYS)$|PASSWORD$")
 _URL_PASSWORD = re.compile(r"://[^/@:]*:[^/@]+@")
 # Of PostgreSQL's: kept for superusers, and for migrations, `manage`, backups and monitoring.
 SPARE_CONNECTIONS = 10
-_CAPACITY_SETTINGS = (
-    "replicas",
-    "web_concurrency",
-    "database_pool_size",
-    "database_connection_budget",
-)
 
 
 @dataclass(frozen=True)
@@ -100,11 +95,11 @@ def values_by_timeout(deployments: Sequence[Deployment]) -> dict[str, list[Value
 def check_deployment(deployment: Deployment, settings: AllSettings) -> list[Finding]:
     findings = [*_check_root(deployment)]
     if not deployment.is_nginx:
-        own = _settings_of(deployment, settings)
+        own = settings_of(deployment, settings)
         findings += [
             *_check_secrets(deployment),
-            *_check_production(deployment),
-            *_check_mail(deployment),
+            *_check_environment(deployment, settings),
+            *_check_production(deployment, own),
             *_check_trust(deployment),
             *_check_spelling(deployment),
             *_check_concurrency(deployment),
@@ -132,20 +127,48 @@ def _check_secrets(deployment: Deployment) -> Iterator[Finding]:
             yield mistake("secret_written_out", entry.where, name=name, file=name.lower())
 
 
-def _check_production(deployment: Deployment) -> Iterator[Finding]:
-    for name, allowed, default, missing in (
-        ("ENVIRONMENT", ("production",), "production", deployment.environment_default),
-        ("DOCS_ENABLED", ("", "false", "0"), "false", "false"),
-        ("LOG_LEVEL", ("info", "warning", "error", ""), "info", "info"),
-    ):
-        entry = deployment.environment.get(name) or Entry(missing, deployment.where)
-        value = interpolate(entry.value)
+def _written(deployment: Deployment) -> dict[str, str]:
+    """The settings that this deployment writes out, as the service would read them."""
+    texts = {name: interpolate(one.value) for name, one in deployment.environment.items()}
+    known = AllSettings.model_fields
+    return {name.lower(): text for name, text in texts.items() if text and name.lower() in known}
+
+
+def _check_environment(deployment: Deployment, settings: AllSettings) -> Iterator[Finding]:
+    """What the service would refuse at its start."""
+    for name, entry in deployment.environment.items():
+        if not name.isidentifier():
+            yield mistake("no_variable", entry.where, name=name)
+    try:
+        AllSettings.model_validate(_required(settings) | _written(deployment))
+    except ValidationError as raised:
+        # Defaults that are made of another setting fail with it.
+        own = (one for one in raised.errors() if not one["type"].startswith("default_factory"))
+        for one in own:
+            name = str(one["loc"][0] if one["loc"] else one["msg"].split()[2].strip(":")).upper()
+            written = deployment.environment.get(name)
+            where = written.where if written else deployment.where
+            yield mistake("refused_setting", where, name=name, reason=one["msg"])
+
+
+def _required(settings: AllSettings) -> dict[str, object]:
+    """Secrets that no file of a deployment has."""
+    return {"secret_key": settings.secret_key, "database_url": settings.database_url}
+
+
+def _check_production(deployment: Deployment, own: AllSettings) -> Iterator[Finding]:
+    missing = Entry(deployment.environment_default, deployment.where)
+    environment = deployment.environment.get("ENVIRONMENT", missing)
+    value = interpolate(environment.value)
+    if value not in (None, "production"):
+        yield mistake("not_for_production", environment.where, value=value)
+    for finding in check_production(own):
+        entry = deployment.environment.get(finding.where)
         # A staging overlay may write more into its log.
-        may_differ = name == "LOG_LEVEL" and "/staging/" in entry.where
-        if value is not None and value.lower() not in allowed and not may_differ:
-            yield mistake(
-                "not_for_production", entry.where, name=name, value=value, default=default
-            )
+        may_differ = finding.where == "LOG_LEVEL" and entry and "/staging/" in entry.where
+        # What is written; what is not is a matter of the live settings.
+        if entry and interpolate(entry.value) and not may_differ:
+            yield replace(finding, where=entry.where)
 
 
 def _check_trust(deployment: Deployment) -> Iterator[Finding]:
@@ -157,11 +180,11 @@ def _check_trust(deployment: Deployment) -> Iterator[Finding]:
         return
     if trusts_everybody(trusted) and not deployment.has_unix_socket:
         yield mistake("everybody_is_trusted", entry.where)
-    elif nginx and not _includes(trusted, nginx.value):
+    elif nginx and not includes(trusted, nginx.value):
         yield mistake("nginx_not_trusted", entry.where, trusted=trusted, nginx=nginx.value)
 
 
-def _includes(trusted: str, address: str) -> bool:
+def includes(trusted: str, address: str) -> bool:
     allowed, called_from = list(networks_of(trusted)), list(networks_of(address))
     return trusted.strip() == address or any(
         one.version == other.version
@@ -172,17 +195,6 @@ def _includes(trusted: str, address: str) -> bool:
     )
 
 
-def _check_mail(deployment: Deployment) -> Iterator[Finding]:
-    """What is written; what is not is a matter of the live settings."""
-    url = deployment.environment.get("PUBLIC_URL")
-    if url and interpolate(url.value):
-        yield from check_public_url(interpolate(url.value) or "", url.where)
-    security = deployment.environment.get("SMTP_SECURITY")
-    if security:
-        host = deployment.environment.get("SMTP_HOST") or security
-        yield from check_mail_security(security.value, host.value, security.where)
-
-
 def _check_spelling(deployment: Deployment) -> Iterator[Finding]:
     names = [(name, entry.where) for name, entry in deployment.environment.items()]
     yield from misspelled(names, known_variables())
@@ -191,17 +203,12 @@ def _check_spelling(deployment: Deployment) -> Iterator[Finding]:
         yield mistake("gunicorn_arguments", arguments.where)
 
 
-def _settings_of(deployment: Deployment, settings: AllSettings) -> AllSettings:
-    """Those for capacity, as this deployment would read them; not those of this machine."""
-    update: dict[str, int | None] = {
-        name: AllSettings.model_fields[name].default for name in _CAPACITY_SETTINGS
-    }
-    for name in _CAPACITY_SETTINGS:
-        entry = deployment.environment.get(name.upper())
-        text = interpolate(entry.value) if entry else None
-        if text and text.isdecimal() and int(text) > 0:
-            update[name] = int(text)
-    return settings.model_copy(update=update)
+def settings_of(deployment: Deployment, settings: AllSettings) -> AllSettings:
+    """As this deployment would read them: what it writes, else the defaults of the service."""
+    try:
+        return AllSettings.model_validate(_required(settings) | _written(deployment))
+    except ValidationError:
+        return AllSettings.model_validate(_required(settings))
 
 
 def _check_concurrency(deployment: Deployment) -> Iterator[Finding]:

@@ -4,16 +4,15 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from doctor.files.deployment import Deployment, read_environment_file
-from doctor.files.yaml_document import Node, compose_nodes, merged, read_documents, replaced
+from doctor.files import kustomize
+from doctor.files.deployment import Deployment
+from doctor.files.references import check_references, is_nginx
+from doctor.files.yaml_document import Node, read_documents
 from doctor.finding import Entry, Finding, mistake, parse_bytes, parse_seconds
 from doctor.rules import broken_rules, read_rules
 from doctor.timeouts import Value
 
-FOLDER = Path("deploy/kubernetes/base")
-NGINX_SITE = FOLDER / "nginx-site"
-_OVERLAYS = "deploy/kubernetes/*/kustomization.yaml"
-_SETTINGS = "settings"
+NGINX_SITE = kustomize.BASE / "nginx-site"
 # https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-termination
 _TERMINATION_SECONDS_DEFAULT = "30"
 _PROBE_SECONDS_DEFAULT = "1"
@@ -27,58 +26,30 @@ _RULES = Path(__file__).with_suffix(".toml")
 def read_kubernetes(root: Path) -> tuple[list[Deployment], list[Finding]]:
     documents: list[Node] = []
     findings: list[Finding] = []
-    for file in sorted((root / FOLDER).glob("*.yaml")):
+    for file in sorted((root / kustomize.BASE).glob("*.yaml")):
         nodes, mistakes = read_documents(root, file)
         documents.extend(nodes)
         findings.extend(mistakes)
+    if not documents:
+        return [], findings
+    kustomizations, mistakes = kustomize.read_kustomizations(root)
     settings: dict[str, Entry] = {}
-    for file in sorted((root / FOLDER).glob("*.env")):
-        settings |= read_environment_file(root, file)
+    for one in kustomizations:
+        settings |= {} if kustomize.is_overlay(one) else kustomize.settings_of(root, one)
     deployments, broken = _examine(documents, settings)
-    for overlay in sorted(root.glob(_OVERLAYS)) if documents else ():
-        nodes, mistakes = read_documents(root, overlay)
-        findings.extend(mistakes)
-        for node in nodes if overlay.parent.name != FOLDER.name else ():
-            found, also = _examine(_patched(documents, node), settings | _literals(node))
+    broken += check_references(documents, kustomize.config_maps(kustomizations))
+    for one in kustomizations:
+        broken += kustomize.check_kustomization(root, one)
+        if kustomize.is_overlay(one):
+            own = settings | kustomize.settings_of(root, one)
+            found, also = _examine(kustomize.patched(root, documents, one), own)
             deployments += found
             broken += also
     return list({str(one): one for one in deployments}.values()), [
         *findings,
+        *mistakes,
         *dict.fromkeys(broken),
     ]
-
-
-def _patched(documents: Sequence[Node], overlay: Node) -> list[Node]:
-    """With the overlay's inline patches and replicas."""
-    changed = list(documents)
-    for patch in overlay["patches"]:
-        text = patch["patch"]
-        if not text.node:
-            continue
-        padding = "\n" * (text.node.start_mark.line + 1)
-        for node in compose_nodes(overlay.file, padding + text.text):
-            kind = patch["target.kind"].text or node["kind"].text
-            changed = [_apply(one, node) if one["kind"].text == kind else one for one in changed]
-    return changed
-
-
-def _apply(document: Node, patch: Node) -> Node:
-    operations = list(patch)
-    if not operations and patch.node:
-        return Node(document.file, merged(document.node, patch.node))
-    node = document.node
-    for one in operations:
-        node = replaced(node, one["path"].text.strip("/").split("/"), one["value"].node)
-    return Node(document.file, node)
-
-
-def _literals(overlay: Node) -> dict[str, Entry]:
-    return {
-        one.text.partition("=")[0]: Entry(one.text.partition("=")[2], one.where)
-        for generator in overlay["configMapGenerator"]
-        if generator["name"].text == _SETTINGS
-        for one in generator["literals"]
-    }
 
 
 def _examine(
@@ -94,16 +65,15 @@ def _examine(
         for finding in broken_rules(rules.get(one["kind"].text, {}), one.find, one.where)
     ]
     for _, container in containers:
-        for section in ("container",) if _is_nginx(container) else ("container", "app"):
+        for section in ("container", "nginx" if is_nginx(container) else "app"):
             findings += broken_rules(rules[section], container.find, container.where)
         findings += _check_container(container)
-    findings += _check_services(documents, [one for _, one in containers])
     findings += _check_secrets(documents)
     return [_deployment(pod, one, settings, replicas) for pod, one in containers], findings
 
 
 def _check_container(container: Node) -> Iterator[Finding]:
-    if not _is_nginx(container) and not container["envFrom"]:
+    if not is_nginx(container) and not container["envFrom"]:
         yield mistake("no_env_from", container.where)
     seconds = _pre_stop_seconds(container)
     if seconds < _ENDPOINT_SECONDS:
@@ -113,21 +83,6 @@ def _check_container(container: Node) -> Iterator[Finding]:
             seconds=seconds,
             least=_ENDPOINT_SECONDS,
         )
-
-
-def _check_services(documents: Sequence[Node], containers: Sequence[Node]) -> Iterator[Finding]:
-    behind = {
-        text
-        for one in containers
-        if _is_nginx(one)
-        for port in one["ports"]
-        for text in (port["name"].text, port["containerPort"].text)
-    }
-    for service in documents:
-        for port in service["spec.ports"] if service["kind"].text == "Service" else ():
-            target = port["targetPort"] or port["port"]
-            if target.text not in behind:
-                yield mistake("service_past_nginx", target.where, target=target.text)
 
 
 def _check_secrets(documents: Sequence[Node]) -> Iterator[Finding]:
@@ -148,22 +103,18 @@ def _replicas(documents: Sequence[Node]) -> Entry | None:
     return None
 
 
-def _is_nginx(container: Node) -> bool:
-    return container["image"].text.rpartition("/")[2].startswith("nginx")
-
-
 def _deployment(
     workload: Node, container: Node, settings: Mapping[str, Entry], replicas: Entry | None
 ) -> Deployment:
-    is_nginx = _is_nginx(container)
+    runs_nginx = is_nginx(container)
     own = {one["name"].text: one["value"].entry for one in container["env"] if one["value"]}
-    environment = {} if is_nginx else {**settings, **own}
+    environment = {} if runs_nginx else {**settings, **own}
     limits = container["resources.limits"]
     port = environment.get("APP_PORT", Entry(_APP_PORT_DEFAULT, "")).value
     return Deployment(
         where=container.where,
         kind="kubernetes",
-        is_nginx=is_nginx,
+        is_nginx=runs_nginx,
         environment=environment,
         timeouts=dict(_timeouts(workload["spec.template.spec"], container)),
         replicas=replicas,
@@ -175,11 +126,11 @@ def _deployment(
             for mount in container["volumeMounts"]
             if mount["readOnly"].text != "true"
         ),
-        listens="" if is_nginx else f"127.0.0.1:{port}",
+        listens="" if runs_nginx else f"127.0.0.1:{port}",
         # One pod: over loopback.
         nginx_address=Entry("127.0.0.1", container.where),
         ports=tuple(
-            Entry(one["containerPort"].text, one.where) for one in container["ports"] if is_nginx
+            Entry(one["containerPort"].text, one.where) for one in container["ports"] if runs_nginx
         ),
     )
 
@@ -192,15 +143,15 @@ def _cores(text: str) -> float | None:
 
 
 def _timeouts(pod: Node, container: Node) -> Iterator[tuple[str, Value]]:
-    is_nginx = _is_nginx(container)
+    runs_nginx = is_nginx(container)
     hook = (container["lifecycle.preStop"] or container).where
     slept = _pre_stop_seconds(container)
-    yield "nginx_pre_stop" if is_nginx else "app_pre_stop", Value(slept, hook)
+    yield "nginx_pre_stop" if runs_nginx else "app_pre_stop", Value(slept, hook)
     termination = pod["terminationGracePeriodSeconds"]
     seconds = parse_seconds(termination.text or _TERMINATION_SECONDS_DEFAULT)
     if seconds is not None:
         where = (termination or container).where
-        yield "nginx_stop" if is_nginx else "pod_stop", Value(seconds - slept, where)
+        yield "nginx_stop" if runs_nginx else "pod_stop", Value(seconds - slept, where)
     probe = container["readinessProbe"]
     if probe["httpGet.path"].text == "/readyz":
         limit = probe["timeoutSeconds"]

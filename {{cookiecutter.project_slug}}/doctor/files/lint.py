@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from doctor.files import compose, kubernetes, nginx, nginx_checks, pgbouncer, systemd
-from doctor.files.deployment import Deployment, check_deployment, values_by_timeout
+from doctor.files.deployment import Deployment, check_deployment, settings_of, values_by_timeout
 from doctor.finding import Finding, mistake
 from doctor.settings import AllSettings
 from doctor.timeouts import Values
@@ -21,6 +21,7 @@ _OVERLAYS = {
     "kubernetes": kubernetes.NGINX_SITE,
     "systemd": systemd.NGINX_SITE,
 }
+_LOOPBACK = ("127.", "[::1]", "unix:")
 # The name of the service in a unix socket: what install.sh and systemd write.
 _SERVICE_NAME = re.compile(r"NAME|%[pNn]")
 
@@ -43,8 +44,14 @@ def lint_files(root: Path, settings: AllSettings) -> Lint:
     trees, refused = nginx.read_nginx(root, {kind: _OVERLAYS[kind] for kind in kinds})
     pooler = pgbouncer.read_pgbouncer(root)
     findings.extend(refused)
-    for tree in trees.values():
-        findings.extend(nginx_checks.check_nginx(tree, settings.max_body_bytes))
+    body_bytes = {
+        one.kind: settings_of(one, settings).max_body_bytes
+        for one in deployments
+        if not one.is_nginx
+    }
+    for kind, tree in trees.items():
+        limit = body_bytes.get(kind, settings.max_body_bytes)
+        findings.extend(nginx_checks.check_nginx(tree, limit))
     findings.extend(pgbouncer.check_pgbouncer(pooler, settings.database_connection_budget))
     for deployment in deployments:
         findings.extend(check_deployment(deployment, settings))
@@ -72,7 +79,28 @@ def _check_ports(deployment: Deployment, tree: nginx.Block) -> Iterator[Finding]
             yield mistake(
                 "upstream_port", server.where, address=server.value, listens=deployment.listens
             )
+    if deployment.is_nginx:
+        yield from _check_published(deployment, tree)
+    if deployment.kind != "compose":
+        yield from _check_local(tree)
+
+
+def _check_published(deployment: Deployment, tree: nginx.Block) -> Iterator[Finding]:
     listening = nginx_checks.listening_ports(tree)
-    for port in deployment.ports if deployment.is_nginx else ():
-        if port.value not in listening:
-            yield mistake("published_port", port.where, port=port.value)
+    local = {one.value.rpartition(":")[2] for one in nginx_checks.local_addresses(tree)}
+    for port in deployment.ports:
+        inside = port.value.rpartition(":")[2]
+        if inside not in listening:
+            yield mistake("published_port", port.where, port=inside)
+        if inside in local and not port.value.startswith(_LOOPBACK):
+            yield mistake("local_port_open", port.where, port=inside)
+    workers = tree.entry("worker_processes")
+    if workers and workers.value == "auto":
+        yield mistake("too_many_nginx", workers.where)
+
+
+def _check_local(tree: nginx.Block) -> Iterator[Finding]:
+    """Where nginx is in no network of its own."""
+    for one in nginx_checks.local_addresses(tree):
+        if ":" not in one.value or not one.value.startswith(_LOOPBACK):
+            yield mistake("local_port_open", one.where, port=one.value)

@@ -32,7 +32,19 @@ _OWN_HEADERS = {
 }
 _ADDRESS_HEADERS = ("X-Forwarded-For", "X-Real-IP")
 # What every answer carries; nginx sends none of them by itself.
-_ANSWER_HEADERS = ("X-Request-ID", "X-Content-Type-Options", "X-Frame-Options", "Referrer-Policy")
+_ANSWER_HEADERS = (
+    "X-Request-ID",
+    "X-Content-Type-Options",
+    "X-Frame-Options",
+    "Referrer-Policy",
+    "Strict-Transport-Security",
+)
+_FRAME_OPTIONS = ("DENY", "SAMEORIGIN")
+# What the public must not reach without a list of who may; below another path too, where
+# ROOT_PATH is set.
+_PRIVATE_PATHS = ("/admin", "/admin/login", "/shop/admin/login", "/metrics", "/metrics/x")
+# What a client may have written itself.
+_FROM_CLIENT = ("$http_x_forwarded_for", "$proxy_add_x_forwarded_for", "$http_x_real_ip")
 # nginx's own defaults, in seconds; 0 means that there is no limit. https://nginx.org/en/docs/
 _TIMEOUTS_OF_A_LOCATION = {
     "proxy_connect_timeout": ("proxy_connect", "60s"),
@@ -62,6 +74,8 @@ def check_nginx(tree: Block, max_body_bytes: int) -> Iterator[Finding]:
     rules = read_rules(_RULES)
     yield from broken_rules(rules["main"], tree.entry, str(MAIN))
     yield from _check_files(tree)
+    for events in tree.called("events"):
+        yield from broken_rules(rules["events"], events.entry, events.where)
     for http in tree.called("http"):
         yield from broken_rules(rules["http"], http.entry, http.where)
     for upstream in tree.called("upstream"):
@@ -69,6 +83,7 @@ def check_nginx(tree: Block, max_body_bytes: int) -> Iterator[Finding]:
     for server in tree.called("server"):
         if any("ssl" in listen.arguments for listen in server.own("listen")):
             yield from broken_rules(rules["tls"], server.entry, server.where)
+            yield from _check_certificate(server)
         yield from _check_server(server)
     for location in _proxied(tree):
         yield from broken_rules(rules["location"], location.entry, location.where)
@@ -80,6 +95,8 @@ def check_nginx(tree: Block, max_body_bytes: int) -> Iterator[Finding]:
         yield from _check_body_limit(location, max_body_bytes)
     for block in tree.walk():
         yield from _check_replaced(block)
+        yield from _check_limits(block)
+    yield from _check_upstreams(tree)
     yield from _check_balancer(tree)
     yield from _check_log_format(tree)
 
@@ -89,6 +106,16 @@ def upstream_servers(tree: Block) -> list[Entry]:
         Entry(server.arguments[0], server.where)
         for upstream in tree.called("upstream")
         for server in upstream.own("server")
+    ]
+
+
+def local_addresses(tree: Block) -> list[Entry]:
+    """Of servers without a name, which serve everything, /admin included."""
+    return [
+        Entry(one.arguments[0], one.where)
+        for server in tree.called("server")
+        for one in server.own("listen")
+        if not server.own("server_name") and "default_server" not in one.arguments
     ]
 
 
@@ -137,22 +164,37 @@ def _check_server(server: Block) -> Iterator[Finding]:
         yield mistake("default_server_serves", server.where)
     if not server.own("server_name") or not proxied:
         return
-    locations = server.called("location")
-    for path in ("/admin", "/metrics"):
-        if not any(_is_for(one, path) for one in locations):
+    for path in _PRIVATE_PATHS:
+        location = _location_of(server, path)
+        if location is None or not location.own("proxy_pass"):
+            continue
+        if location.arguments == ("/",):
             yield mistake("location_missing", server.where, path=path)
-    for block in locations:
-        if _is_for(block, "/admin") and block.own("proxy_pass"):
-            yield from _check_access(block)
-            yield from broken_rules(read_rules(_RULES)["admin"], block.entry, block.where)
+            continue
+        yield from _check_access(location)
+        yield from broken_rules(read_rules(_RULES)["admin"], location.entry, location.where)
 
 
-def _is_for(location: Block, path: str) -> bool:
-    """A location of this path, and not of everything."""
-    *modifier, pattern = location.arguments
-    if modifier in (["~"], ["~*"]):
-        return re.search(pattern, path) is not None and not re.search(pattern, "/")
-    return pattern == path or (modifier != ["="] and pattern != "/" and path.startswith(pattern))
+def _location_of(server: Block, path: str) -> Block | None:
+    """As nginx chooses: an exact one, else the first expression, else the longest prefix.
+
+    https://nginx.org/en/docs/http/ngx_http_core_module.html#location
+    """
+    prefix: Block | None = None
+    expression: Block | None = None
+    for location in server.called("location"):
+        *modifier, pattern = location.arguments
+        if modifier == ["="]:
+            if pattern == path:
+                return location
+        elif modifier in (["~"], ["~*"]):
+            if expression is None and re.search(pattern, path):
+                expression = location
+        elif path.startswith(pattern) and (
+            prefix is None or len(pattern) > len(prefix.arguments[-1])
+        ):
+            prefix = location
+    return expression or prefix
 
 
 def _check_access(location: Block) -> Iterator[Finding]:
@@ -183,7 +225,13 @@ def _check_headers(location: Block) -> Iterator[Finding]:
 
 
 def _check_answer_headers(location: Block) -> Iterator[Finding]:
-    found = {one.arguments[0].lower() for one in location.effective("add_header")}
+    found = {
+        one.arguments[0].lower(): one.arguments[1]
+        for one in location.effective("add_header")
+        if one.arguments[-1] == "always"
+    }
+    if found.get("x-frame-options", "DENY").upper() not in _FRAME_OPTIONS:
+        del found["x-frame-options"]
     for name in _ANSWER_HEADERS:
         if name.lower() not in found:
             yield mistake(
@@ -204,6 +252,45 @@ def _check_replaced(block: Block) -> Iterator[Finding]:
         if lost:
             message = "headers_dropped" if "header" in name else "limits_dropped"
             yield mistake(message, inner[0].where, name=name, lost=", ".join(lost))
+
+
+def _check_limits(block: Block) -> Iterator[Finding]:
+    """Each zone is used, counts what nginx sees itself, and lets a page load its parts."""
+    used = {
+        argument
+        for other in block.walk()
+        for one in (*other.own("limit_req"), *other.own("limit_conn"))
+        for argument in one.arguments
+    }
+    for one in block.own("limit_req_zone"):
+        zone = next((word for word in one.arguments if word.startswith("zone=")), "")
+        if zone.partition(":")[0] not in used:
+            yield mistake("zone_unused", one.where, zone=zone)
+    for one in block.own("limit_req"):
+        if not any(word.startswith("burst=") for word in one.arguments):
+            yield mistake("no_burst", one.where)
+    for one in block.directives if block.name in ("map", "geo") else ():
+        if set(_FROM_CLIENT).intersection(one.arguments):
+            yield mistake("client_chooses", one.where, name=one.arguments[0])
+
+
+def _check_upstreams(tree: Block) -> Iterator[Finding]:
+    names = {upstream.arguments[0] for upstream in tree.called("upstream")}
+    for location in _proxied(tree):
+        proxy_pass = location.own("proxy_pass")[-1]
+        if re.split(r"//|/", proxy_pass.arguments[0])[1] not in names:
+            yield mistake("past_upstream", proxy_pass.where, address=proxy_pass.arguments[0])
+    for upstream in tree.called("upstream"):
+        for server in upstream.own("server"):
+            is_name = re.match(r"(?!unix:|localhost)[a-z]", server.arguments[0])
+            if is_name and "resolve" not in server.arguments:
+                yield mistake("name_kept", server.where, address=server.arguments[0])
+
+
+def _check_certificate(server: Block) -> Iterator[Finding]:
+    has_one = server.effective("ssl_certificate") and server.effective("ssl_certificate_key")
+    if not has_one and not server.own("ssl_reject_handshake"):
+        yield mistake("no_certificate", server.where)
 
 
 def _check_buffering(location: Block) -> Iterator[Finding]:
@@ -228,7 +315,7 @@ def _check_balancer(tree: Block) -> Iterator[Finding]:
 
 def _check_log_format(tree: Block) -> Iterator[Finding]:
     leaks = re.compile(
-        r"\$(request|request_uri|args|query_string|http_authorization|http_cookie)\b"
+        r"\$(request|request_uri|args|query_string|http_authorization|http_cookie|http_referer)\b"
     )
     for one in (one for block in tree.walk() for one in block.own("log_format")):
         for match in leaks.finditer(" ".join(one.arguments)):

@@ -57,7 +57,10 @@ class Node:
 
     @property
     def texts(self) -> list[str]:
-        return [one.text for one in self] if not self.text else [self.text]
+        """Of a list of mappings, what each of them says in one text."""
+        if self.text:
+            return [self.text]
+        return [one.text or " ".join(part.text for _, part in one.items()) for one in self]
 
     @property
     def where(self) -> str:
@@ -93,43 +96,3 @@ def compose_nodes(name: str, text: str) -> list[Node]:
     # Marks tell it; a stream of text has none of its own.
     setattr(stream, "name", name)  # noqa: B010
     return [Node(name, node) for node in yaml.compose_all(stream, _LOADER)]
-
-
-def merged(base: yaml.Node | None, patch: yaml.Node) -> yaml.Node:
-    """A strategic merge: mappings by key, lists of named parts by name, all else is replaced."""
-    if isinstance(base, yaml.MappingNode) and isinstance(patch, yaml.MappingNode):
-        pairs = {key.value: (key, value) for key, value in base.value}
-        for key, value in patch.value:
-            own = pairs.get(key.value, (key, None))[1]
-            pairs[key.value] = (key, merged(own, value))
-        return yaml.MappingNode(base.tag, [*pairs.values()], base.start_mark, base.end_mark)
-    if isinstance(base, yaml.SequenceNode) and isinstance(patch, yaml.SequenceNode):
-        parts = {_name_of(one): one for one in base.value}
-        patches = {_name_of(one): one for one in patch.value}
-        if "" not in parts | patches:
-            both = parts | {name: merged(parts.get(name), one) for name, one in patches.items()}
-            return yaml.SequenceNode(base.tag, [*both.values()], base.start_mark, base.end_mark)
-    return patch
-
-
-def _name_of(part: yaml.Node) -> str:
-    return Node("", part)["name"].text
-
-
-def replaced(base: yaml.Node | None, path: list[str], value: yaml.Node | None) -> yaml.Node | None:
-    """RFC 6902's add, replace and, without a value, remove."""
-    if not path:
-        return value
-    first, rest = path[0].replace("~1", "/"), path[1:]
-    if isinstance(base, yaml.SequenceNode):
-        items = dict(enumerate(base.value))
-        index = int(first) if first.isdecimal() else len(items)
-        changed = {**items, index: replaced(items.get(index), rest, value)}
-        kept = [one for one in changed.values() if one]
-        return yaml.SequenceNode(base.tag, kept, base.start_mark, base.end_mark)
-    pairs = {key.value: (key, one) for key, one in base.value} if base else {}
-    key, own = pairs.get(first, (yaml.ScalarNode("tag:yaml.org,2002:str", first), None))
-    pairs[first] = (key, replaced(own, rest, value))
-    kept = [pair for pair in pairs.values() if pair[1]]
-    mark = base.start_mark if base else value.start_mark if value else None
-    return yaml.MappingNode("tag:yaml.org,2002:map", kept, mark, mark)

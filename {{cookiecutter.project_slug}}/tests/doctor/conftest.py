@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from doctor.examine import examine_files
+from doctor.examine import examine_files, invalid_settings
 from doctor.files import nginx
 from doctor.finding import Finding, Severity
 from doctor.settings import AllSettings
@@ -46,8 +46,11 @@ def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copy(ROOT / "gunicorn.conf.py", tmp_path)
     shutil.copytree(ROOT / "deploy", tmp_path / "deploy")
     for file in (tmp_path / "deploy").rglob("*"):
-        if file.suffix in (".conf", ".yaml", ".env"):
+        if file.suffix in (".conf", ".yaml", ".env", ".example"):
             file.write_text(PLACEHOLDER.sub("service.example", file.read_text()))
+    # As credentials.py does.
+    if (tmp_path / "deploy/compose").is_dir():
+        shutil.copy(tmp_path / "deploy/compose/.env.example", tmp_path / "deploy/compose/.env")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delattr(Worker, "settings", raising=False)
     monkeypatch.setenv("ENVIRONMENT", "production")
@@ -75,5 +78,8 @@ def edit(folder: Path, name: str, pattern: str, text: str) -> None:
 
 def find_mistakes(folder: Path) -> list[Finding]:
     """What the doctor says about the files and the settings, notes left out."""
-    findings = examine_files(folder, AllSettings.load())
+    try:
+        findings = examine_files(folder, AllSettings.load())
+    except SystemExit as error:
+        return [invalid_settings(str(error))]
     return [finding for finding in findings if finding.severity != Severity.NOTE]

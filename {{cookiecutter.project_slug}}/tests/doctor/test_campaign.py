@@ -56,6 +56,7 @@ def applies(case: Case) -> bool:
     return case.kind not in DEPLOYMENTS or (ROOT / "deploy" / case.kind).is_dir()
 
 
+@pytest.mark.system  # nginx itself is asked about its files
 @pytest.mark.parametrize(
     "case",
     [
