@@ -25,11 +25,12 @@ demo: ## Generate a service, start all of it, print addresses and a login (DEST=
 test: ## Run all tests, with a generated service, nginx and PostgreSQL
 	@# Side by side, but for those that measure time or loads: each of these has the machine alone.
 	@$(RUN) pytest --numprocesses 2 --no-loadscope-reorder -m "not alone and not engine"
-	@$(RUN) pytest -m "alone and not engine"
+	@$(RUN) pytest --numprocesses 2 -m engine
+	@$(RUN) pytest -m alone
 	@echo "make test took $$(($$(date +%s) - $(BEGAN))) s, setup included."
 
-test-engines: ## Run Compose on a real engine, and the units under a real systemd (needs root)
-	@$(RUN) pytest -m engine
+test-engines: ## Run those of them that need a container engine, systemd as process 1, and root
+	@$(RUN) pytest --numprocesses 2 -m engine
 
 check: ## Check everything, change nothing
 	@"$(UV)" lock --quiet --check

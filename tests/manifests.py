@@ -1,16 +1,21 @@
 """Reads the deployment files, and runs checkers that are no package of the service."""
 
 import re
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import yaml
+
 from tests.conftest import REPOSITORY, SERVICE, own_environment
+from tests.system import debian
 
 DEPLOY = REPOSITORY / SERVICE / "deploy"
 GRACEFUL_SECONDS = 30  # gunicorn's graceful_timeout, server/settings.py
 
 Tool = Callable[..., None]
+Kustomize = Callable[..., list[object]]
 
 
 def run(*command: str | Path, cwd: Path | None = None) -> str:
@@ -50,6 +55,27 @@ def checker(uv: str) -> Tool:
         run(uv, "tool", "run", "--quiet", "--from", package, *command)
 
     return use
+
+
+def kustomizer(require: Callable[[str], str], folder: Path) -> Kustomize:
+    if shutil.which("kubectl"):
+        kubectl: tuple[str, ...] = ("kubectl",)
+    else:
+        # That of Debian 12 is too old for these files.
+        require("apt-get")
+        root = debian.unpack("trixie", "kubectl", folder)
+        kubectl = debian.program(root, "usr/bin/kubectl")
+
+    def build(project: Path, overlay: str = "production") -> list[object]:
+        text = run(*kubectl, "kustomize", project / "deploy/kubernetes" / overlay)
+        return list(yaml.safe_load_all(text))
+
+    return build
+
+
+def of_kind(objects: list[object], kind: str) -> object:
+    [found] = [item for item in objects if look(item, "kind") == kind]
+    return found
 
 
 def first_commands(page: Path) -> str:

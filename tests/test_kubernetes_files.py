@@ -1,6 +1,5 @@
 """The manifests: valid in old and new clusters, restricted, with numbers that fit together."""
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,8 +7,18 @@ import pytest
 import yaml
 
 from tests.conftest import Bake
-from tests.manifests import DEPLOY, GRACEFUL_SECONDS, Tool, checker, look, mapping, number, run
-from tests.system import debian
+from tests.manifests import (
+    DEPLOY,
+    GRACEFUL_SECONDS,
+    Kustomize,
+    Tool,
+    checker,
+    kustomizer,
+    look,
+    mapping,
+    number,
+    of_kind,
+)
 
 CHECKOV = "checkov==3.3.30"
 KUBERNETES_VALIDATE = "kubernetes-validate==1.37.0"
@@ -25,32 +34,13 @@ def tool(uv: str) -> Tool:
 
 
 @pytest.fixture(scope="module")
-def kustomize(
-    require: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[Path], list[object]]:
-    if shutil.which("kubectl"):
-        kubectl: tuple[str, ...] = ("kubectl",)
-    else:
-        # That of Debian 12 is too old for these files.
-        require("apt-get")
-        root = debian.unpack("trixie", "kubectl", tmp_path_factory.mktemp("kubectl"))
-        kubectl = debian.program(root, "usr/bin/kubectl")
-
-    def build(project: Path, overlay: str = "production") -> list[object]:
-        text = run(*kubectl, "kustomize", project / "deploy/kubernetes" / overlay)
-        return list(yaml.safe_load_all(text))
-
-    return build
-
-
-def of_kind(objects: list[object], kind: str) -> object:
-    [found] = [item for item in objects if look(item, "kind") == kind]
-    return found
+def kustomize(require: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Kustomize:
+    return kustomizer(require, tmp_path_factory.mktemp("kubectl"))
 
 
 @pytest.mark.parametrize("overlay", ["production", "staging"])
 def test_manifests_are_valid_in_old_and_new_clusters(
-    bake: Bake, kustomize: Callable[..., list[object]], tool: Tool, tmp_path: Path, overlay: str
+    bake: Bake, kustomize: Kustomize, tool: Tool, tmp_path: Path, overlay: str
 ) -> None:
     project = bake(deployment="kubernetes", domain_name="shop.example.com")
     objects = kustomize(project, overlay)
@@ -62,9 +52,7 @@ def test_manifests_are_valid_in_old_and_new_clusters(
     assert host == {"production": "", "staging": "staging."}[overlay] + "shop.example.com"
 
 
-def test_manifests_are_clean(
-    kustomize: Callable[..., list[object]], tool: Tool, tmp_path: Path
-) -> None:
+def test_manifests_are_clean(kustomize: Kustomize, tool: Tool, tmp_path: Path) -> None:
     """What checkov finds and we want stands in the manifests, with the reason."""
     (tmp_path / "all.yaml").write_text(yaml.safe_dump_all(kustomize(DEPLOY.parent)))
     options = ["--framework", "kubernetes", "--compact", "--quiet", "--skip-download"]
@@ -72,7 +60,7 @@ def test_manifests_are_clean(
 
 
 def test_pods_are_restricted_and_stop_on_the_ladder(
-    kustomize: Callable[..., list[object]],
+    kustomize: Kustomize,
 ) -> None:
     pod = mapping(of_kind(kustomize(DEPLOY.parent), "Deployment"), "spec.template.spec")
     assert look(pod, "automountServiceAccountToken") is False
@@ -89,7 +77,7 @@ def test_pods_are_restricted_and_stop_on_the_ladder(
     assert service + GRACEFUL_SECONDS < number(pod, "terminationGracePeriodSeconds")
 
 
-def test_most_pods_fit_into_the_connections(kustomize: Callable[..., list[object]]) -> None:
+def test_most_pods_fit_into_the_connections(kustomize: Kustomize) -> None:
     objects = kustomize(DEPLOY.parent)
     pods = number(of_kind(objects, "HorizontalPodAutoscaler"), "spec.maxReplicas")
     surge = number(of_kind(objects, "Deployment"), "spec.strategy.rollingUpdate.maxSurge")

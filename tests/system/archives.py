@@ -1,5 +1,6 @@
 """Root file systems of Debian releases as tar files: images for engines that reach no registry."""
 
+import fcntl
 import hashlib
 import subprocess
 import tempfile
@@ -25,11 +26,14 @@ def archive(require: Callable[[str], str], suite: str, packages: Sequence[str]) 
     """The release with these packages, made once."""
     key = hashlib.sha256(",".join(sorted(packages)).encode()).hexdigest()[:12]
     file = CACHE / f"{suite}-{key}.tar"
-    if not file.exists():
-        CACHE.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=CACHE) as folder:
-            made = _make(require("debootstrap"), suite, packages, Path(folder))
-            made.replace(file)
+    CACHE.mkdir(parents=True, exist_ok=True)
+    # Tests side by side wait for each other.
+    with file.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not file.exists():
+            with tempfile.TemporaryDirectory(dir=CACHE) as folder:
+                made = _make(require("debootstrap"), suite, packages, Path(folder))
+                made.replace(file)
     return file
 
 

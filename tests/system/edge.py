@@ -23,9 +23,12 @@ LAYOUTS = {
     "kubernetes": [("kubernetes/base/nginx-site", "site")],
     "systemd": [("systemd/nginx-site", "site")],
 }
-# A name that only exists among containers, and an option that the free nginx has since 1.27.3.
-RESOLVE_SINCE = (1, 27, 3)
-WITHOUT_RESOLVE = {"server service:8000 resolve": "server 127.0.0.1:8000"}
+# A name that only exists among containers, and what nginx has had since this version.
+NEW_SINCE = (1, 27, 4)
+WITHOUT_NEW = {
+    "server service:8000 resolve": "server 127.0.0.1:8000",
+    "keepalive_min_timeout 2s;": "",
+}
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
-"""A Docker engine for the tests alone, with Compose, and the images that deploy/compose names."""
+"""A Docker engine for the tests alone, with Compose."""
 
 import os
+import re
 import resource
 import shutil
 import signal
@@ -13,46 +14,34 @@ from pathlib import Path
 
 from tests.conftest import SEARCHED, own_environment
 from tests.system import debian
-from tests.system.archives import archive
-from tests.system.image import CA_BUNDLE
+from tests.system.container_images import write_context
 
 Require = Callable[[str], str]
 
 PROGRAMS = ("dockerd", "docker", "containerd", "runc", "iptables")
-STARTS_WITHIN_SECONDS = 60
-PYTHON = ("ca-certificates", "python-is-python3", "python3", "python3-venv")
-# A proxy before the package index may have a certificate that only this machine knows.
-PYTHON_IMAGE = f"""
-FROM python-base
-COPY ca.crt {CA_BUNDLE}
-ENV PIP_CERT={CA_BUNDLE} SSL_CERT_FILE={CA_BUNDLE}
+STARTS_WITHIN_SECONDS = 120
+# What the engine keeps of each container, its log first of all, is on a disk of its own, which a
+# test fills; that of the database has room.
+LOG_DISK_BYTES = 24 * 2**20
+# Mounts that nobody else sees, and that end with this process.
+PRIVATE_MOUNTS = """
+mkdir --parents "$1/containers"
+# Shared, or the engine mounts its folder once more, without the disk below.
+mount --bind "$1" "$1"
+mount --make-shared "$1"
+mount -t tmpfs -o "size=$2" tmpfs "$1/containers"
+echo mounted
+exec sleep infinity
 """
-# User, folder and entrypoint of the official image, as far as compose.yaml makes use of them.
-POSTGRES_IMAGE = """
-FROM postgres-base
-RUN groupmod --non-unique --gid 999 postgres && usermod --non-unique --uid 999 --gid 999 postgres \\
-    && rm -rf /var/lib/postgresql/* && chown -R 999:999 /var/lib/postgresql
-COPY entrypoint.sh /
-ENV PATH=/usr/lib/postgresql/18/bin:/usr/bin:/bin PGDATA=/var/lib/postgresql/18/docker
-VOLUME /var/lib/postgresql
-ENTRYPOINT ["sh", "/entrypoint.sh"]
-"""
-POSTGRES_ENTRYPOINT = """
-set -eu
-[ -s "$PGDATA/PG_VERSION" ] || {
-    initdb --username="${POSTGRES_USER:-postgres}" --pwfile="$POSTGRES_PASSWORD_FILE" \\
-        $POSTGRES_INITDB_ARGS >/dev/null
-    echo "listen_addresses = '*'" >>"$PGDATA/postgresql.conf"
-    echo 'host all all all scram-sha-256' >>"$PGDATA/pg_hba.conf"
-}
-exec "$@"
-"""
+# Whoever starts these may be killed.
+ENDS_WITH_US = ("setpriv", "--pdeathsig", "TERM")
 
 
 @dataclass
 class Engine:
     folder: Path
     environment: dict[str, str]
+    mounts: subprocess.Popen[bytes]
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     def __call__(self, *command: str | Path, cwd: Path | None = None, **settings: str) -> str:
@@ -80,9 +69,16 @@ class Engine:
             *("--host", self.environment["DOCKER_HOST"], "--pidfile", self.folder / "pid"),
             *("--default-ulimit", f"nofile={files}:{files}", "--default-ulimit", "nproc=1024:1024"),
         ]
+        dockerd = str(shutil.which("dockerd", path=SEARCHED))
         with (self.folder / "engine.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [str(shutil.which("dockerd", path=SEARCHED)), *options],
+                [
+                    *ENDS_WITH_US,
+                    "nsenter",
+                    f"--mount=/proc/{self.mounts.pid}/ns/mnt",
+                    dockerd,
+                    *options,
+                ],
                 env=self.environment,
                 stdout=log,
                 stderr=log,
@@ -101,16 +97,25 @@ class Engine:
             self.process.wait(timeout=120)
             self.process = None
 
+    @contextmanager
+    def full_log_disk(self) -> Iterator[None]:
+        ballast = Path(f"/proc/{self.mounts.pid}/root{self.folder}/data/containers/ballast")
+        # A little more than the disk has, should it not be the small one.
+        count = LOG_DISK_BYTES // 4096 + 1
+        dd = ["dd", "if=/dev/zero", f"of={ballast}", "bs=4096", f"count={count}"]
+        filled = subprocess.run(dd, capture_output=True, text=True, check=False)
+        try:
+            assert "No space left" in filled.stderr, filled.stderr
+            yield
+        finally:
+            ballast.unlink()
+
     def import_image(self, file: Path, name: str) -> None:
         self("docker", "import", file, name)
 
     def build_image(self, name: str, dockerfile: str, **files: str) -> None:
-        folder = self.folder / name.replace("/", "_").replace(":", "_")
-        folder.mkdir()
-        (folder / "Dockerfile").write_text(dockerfile)
-        for file, text in files.items():
-            (folder / file.replace("_", ".")).write_text(text)
-        self("docker", "build", "--tag", name, folder)
+        folder = self.folder / "contexts" / re.sub("[/:]", "_", name)
+        self("docker", "build", "--tag", name, write_context(folder, dockerfile, files))
 
 
 @contextmanager
@@ -118,28 +123,41 @@ def running_engine(require: Require, folder: Path) -> Iterator[Engine]:
     for program in PROGRAMS:
         require(program)
     (folder / "configuration/cli-plugins").mkdir(parents=True)
-    engine = Engine(
-        folder,
-        own_environment()
-        | {
-            "PATH": SEARCHED,
-            "DOCKER_HOST": f"unix://{folder}/socket",
-            "DOCKER_CONFIG": str(folder / "configuration"),
-            # The builder in the engine itself; the other is a plugin that Debian lacks.
-            "DOCKER_BUILDKIT": "0",
-        },
-    )
+    environment = own_environment() | {
+        "PATH": SEARCHED,
+        "DOCKER_HOST": f"unix://{folder}/socket",
+        "DOCKER_CONFIG": str(folder / "configuration"),
+        # The builder in the engine itself; the other is a plugin that Debian lacks.
+        "DOCKER_BUILDKIT": "0",
+    }
     _install_compose(folder)
-    engine.start()
-    try:
-        yield engine
-    finally:
-        # Or the bridges of the networks, and their routes, stay on this machine.
-        engine("sh", "-c", "docker ps --all --quiet | xargs --no-run-if-empty docker rm --force")
-        engine("docker", "network", "prune", "--force")
-        engine.stop()
-        # Gigabytes, which pytest would keep for three runs.
-        shutil.rmtree(folder / "data", ignore_errors=True)
+    with _private_mounts(folder) as mounts:
+        engine = Engine(folder, environment, mounts)
+        try:
+            engine.start()
+            yield engine
+        finally:
+            # Or the bridges of the networks, and their routes, stay on this machine.
+            remove_all = "docker ps --all --quiet | xargs --no-run-if-empty docker rm --force"
+            engine.attempt("sh", "-c", remove_all)
+            engine.attempt("docker", "network", "prune", "--force")
+            engine.stop()
+    # Gigabytes, which pytest would keep for three runs.
+    shutil.rmtree(folder / "data", ignore_errors=True)
+
+
+@contextmanager
+def _private_mounts(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process with a mount namespace, which the engine enters at each of its starts."""
+    place = [str(folder / "data"), str(LOG_DISK_BYTES)]
+    command = [*ENDS_WITH_US, "unshare", "--mount", "sh", "-euc", PRIVATE_MOUNTS, "sh", *place]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"mounted\n"
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def _install_compose(folder: Path) -> None:
@@ -148,21 +166,6 @@ def _install_compose(folder: Path) -> None:
     plugin = folder / "configuration/cli-plugins/docker-compose"
     plugin.write_text(f'#!/bin/sh\nexec {" ".join(command)} "$@"\n')
     plugin.chmod(0o755)
-
-
-def make_images(engine: Engine, require: Require) -> None:
-    """Those that compose.yaml and the Dockerfile name, from Debian's packages."""
-    nginx = archive(require, "forky", ["nginx-light", "curl"])
-    engine.import_image(nginx, "docker.io/library/nginx:1.30")
-    engine.import_image(archive(require, "trixie", PYTHON), "python-base")
-    python = "docker.io/library/python:3.13-slim-trixie"
-    engine.build_image(python, PYTHON_IMAGE, ca_crt=CA_BUNDLE.read_text())
-    engine.import_image(archive(require, "forky", ["postgresql-18"]), "postgres-base")
-    postgres = "docker.io/library/postgres:18-trixie"
-    engine.build_image(postgres, POSTGRES_IMAGE, entrypoint_sh=POSTGRES_ENTRYPOINT)
-    # What the image of PgBouncer is made from; it installs the package itself.
-    bouncer = archive(require, "trixie", ["ca-certificates"])
-    engine.import_image(bouncer, "docker.io/library/debian:trixie-slim")
 
 
 def process_of(engine: Engine, container: str) -> int:

@@ -1,6 +1,6 @@
 """A machine with systemd as process 1, in a container of Podman; and `podman kube play`."""
 
-import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tests.conftest import SEARCHED, find_uv, own_environment
 from tests.system.archives import archive
+from tests.system.container_images import write_context
 from tests.system.image import CA_BUNDLE
 
 Require = Callable[[str], str]
@@ -31,6 +32,7 @@ runtime = "runc"
 cgroup_manager = "cgroupfs"
 [network]
 network_backend = "netavark"
+network_config_dir = "{networks}"
 """
 
 
@@ -44,6 +46,15 @@ class Podman:
         done = self.attempt(*arguments)
         assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
         return done.stdout.strip()
+
+    def import_image(self, file: Path, name: str) -> None:
+        self("import", file, name)
+
+    def build_image(self, name: str, dockerfile: str, **files: str) -> None:
+        folder = self.folder / "contexts" / re.sub("[/:]", "_", name)
+        context = write_context(folder, dockerfile, files)
+        # A layer for each instruction costs more than it saves here.
+        self("build", "--pull=never", "--network=host", "--layers=false", "--tag", name, context)
 
     def attempt(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
         places: list[str | Path] = [
@@ -65,7 +76,8 @@ class Podman:
 def podman(require: Require, folder: Path) -> Iterator[Podman]:
     for program in PROGRAMS:
         require(program)
-    (folder / "containers.conf").write_text(CONFIGURATION)
+    # Of its own, or this would remove the networks of others.
+    (folder / "containers.conf").write_text(CONFIGURATION.format(networks=folder / "networks"))
     settings = {"CONTAINERS_CONF": str(folder / "containers.conf"), "PATH": SEARCHED}
     # Podman takes at most 50 characters for it, which temporary folders of tests may exceed.
     run_root = Path(tempfile.mkdtemp(prefix="podman-", dir="/run"))
@@ -73,10 +85,10 @@ def podman(require: Require, folder: Path) -> Iterator[Podman]:
     try:
         yield own
     finally:
-        own("pod", "rm", "--all", "--force", "--time", "5")
-        own("rm", "--all", "--force", "--time", "5")
-        own("rmi", "--all", "--force")
-        own("network", "prune", "--force")
+        own.attempt("pod", "rm", "--all", "--force", "--time", "5")
+        own.attempt("rm", "--all", "--force", "--time", "5")
+        own.attempt("rmi", "--all", "--force")
+        own.attempt("network", "prune", "--force")
         shutil.rmtree(folder / "root", ignore_errors=True)
         shutil.rmtree(run_root, ignore_errors=True)
 
@@ -127,7 +139,3 @@ def start_machine(podman: Podman, require: Require, port: int) -> Machine:
     machine.copy(Path(find_uv()), "/usr/local/bin/uv")
     machine.copy(CA_BUNDLE, str(CA_BUNDLE))
     return machine
-
-
-def is_root() -> bool:
-    return os.geteuid() == 0

@@ -1,12 +1,16 @@
-"""deploy/compose on a real engine, by the commands of its README."""
+"""deploy/compose on a real engine, by the commands of its README: up, released, lost, restored."""
 
 import asyncio
+import json
 import os
+import re
+import ssl
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import httpx2
@@ -15,7 +19,8 @@ import pytest
 from development.ports import free_port
 from tests.conftest import Bake
 from tests.manifests import first_commands
-from tests.system.engine import Engine, kill, make_images, process_of, running_engine
+from tests.system.container_images import make_images
+from tests.system.engine import Engine, kill, process_of, running_engine
 from tests.system.load import Outcome, Plan, Target, run_load_until, sign_up
 
 pytestmark = pytest.mark.engine
@@ -49,6 +54,10 @@ async def main():
         except asyncpg.InsufficientPrivilegeError:
             pass
 asyncio.run(main())
+"""
+RIGHTS = """
+SELECT string_agg(privilege_type, ' ' ORDER BY privilege_type)
+FROM information_schema.role_table_grants WHERE grantee = 'service' AND table_name = '{table}'
 """
 
 
@@ -85,9 +94,15 @@ class Compose:
         command = ["deploy/compose/release.sh", *options]
         return self.engine.attempt(*command, cwd=project, **self.settings, **settings)
 
-    def set(self, *lines: str) -> None:
-        with (self.folder / ".env").open("a") as file:
-            file.write("".join(f"{line}\n" for line in lines))
+    @contextmanager
+    def setting(self, *lines: str) -> Iterator[None]:
+        file = self.folder / ".env"
+        former = file.read_text()
+        file.write_text("\n".join([former, *lines, ""]))
+        try:
+            yield
+        finally:
+            file.write_text(former)
 
     def get(self, path: str, host: str = DOMAIN) -> int:
         """By the public way in."""
@@ -131,8 +146,6 @@ def shop(engine: Engine, bake_once: Bake) -> Compose:
     project = shop.folder.parents[1]
     said = engine("bash", "-euc", commands, cwd=project, **shop.settings)
     assert said.endswith('{"status":"ok"}'), said
-    # The version before, for those that go back to it.
-    engine("docker", "tag", "shop:latest", "shop:before")
     return shop
 
 
@@ -148,6 +161,10 @@ def under_load(target: Target, action: Callable[[], object]) -> Outcome:
             return await group.create_task(run_load_until(target, LOAD, task.done, WITHIN_SECONDS))
 
     return asyncio.run(run())
+
+
+def items(shop: Compose) -> int:
+    return int(shop.sql("SELECT count(*) FROM item"))
 
 
 def test_public_door_knows_its_name_and_hides_the_admin(shop: Compose) -> None:
@@ -178,8 +195,8 @@ def test_admin_logs_in_through_the_door_of_this_machine(shop: Compose) -> None:
 
 
 def test_every_setting_reaches_the_service(shop: Compose) -> None:
-    shop.set("SMTP_HOST=smtp.example.com", "PUBLIC_URL=https://links.example.com")
-    shop("up", "--detach", "--wait")
+    with shop.setting("SMTP_HOST=smtp.example.com", "PUBLIC_URL=https://links.example.com"):
+        shop("up", "--detach", "--wait")
     code = "from app.settings import Settings as S; s = S.load(); print(s.smtp_host, s.public_url)"
     said = shop("exec", "--no-TTY", "service", "python", "-c", code)
     assert said == "smtp.example.com https://links.example.com/"
@@ -188,6 +205,26 @@ def test_every_setting_reaches_the_service(shop: Compose) -> None:
 def test_role_that_runs_the_service_changes_no_table_and_no_audit_log(shop: Compose) -> None:
     code = ASK_ALL.format(statements=(*FORBIDDEN, "SELECT 1 FROM item"))
     assert shop("exec", "--no-TTY", "service", "python", "-c", code) == "done SELECT 1 FROM item"
+
+
+def test_release_and_rollback_lose_nothing_under_load(
+    shop: Compose, target: Target, record_property: Callable[[str, object], None]
+) -> None:
+    shop.engine("docker", "tag", "shop:latest", "shop:before")
+    for name, options, settings in (
+        ("release", (), {}),
+        ("rollback", ("--no-build",), {"TAG": "before"}),
+    ):
+        old, count = shop.container("service"), items(shop)
+        outcome = under_load(target, partial(released, shop, *options, **settings))
+        record_property(f"compose engine: {name}", str(outcome))
+        assert outcome.failures == {}
+        assert items(shop) - count == len(outcome.created)
+        assert shop.container("service") not in ("", old)
+    image = shop.engine(
+        "docker", "inspect", "--format", "{{.Config.Image}}", shop.container("service")
+    )
+    assert image == "shop:before"
 
 
 def released(shop: Compose, *options: str, **settings: str) -> None:
@@ -203,7 +240,7 @@ def test_release_finds_its_files_when_the_shell_names_them(shop: Compose) -> Non
 
 def test_broken_release_leaves_the_old_one(shop: Compose, target: Target) -> None:
     old = shop.container("service")
-    broken = 'FROM shop:before\nCMD ["python", "-c", "import time; time.sleep(600)"]\n'
+    broken = 'FROM shop:before\nCMD ["python", "-c", "raise SystemExit(1)"]\n'
     shop.engine.build_image("shop:broken", broken)
 
     def release() -> None:
@@ -213,6 +250,25 @@ def test_broken_release_leaves_the_old_one(shop: Compose, target: Target) -> Non
 
     assert under_load(target, release).failures == {}
     assert shop.container("service") == old
+
+
+def test_restore_brings_back_what_was_lost(shop: Compose) -> None:
+    before = items(shop)
+    assert before > 0
+    assert shop("run", "--rm", "--no-TTY", "backup").endswith(".dump")
+    shop.sql("DROP TABLE item CASCADE; TRUNCATE app_user CASCADE")
+    shop("stop", "service")
+    shop("run", "--rm", "--no-TTY", "restore", "--replace")
+    shop("start", "service")
+    shop.wait_until_ready()
+    assert items(shop) == before
+    # With the rights of before, no more and no less.
+    assert rights_on(shop, "audit_entry") == "INSERT SELECT"
+    assert rights_on(shop, "item") == "DELETE INSERT SELECT UPDATE"
+
+
+def rights_on(shop: Compose, table: str) -> str:
+    return shop.sql(RIGHTS.format(table=table))
 
 
 def test_killed_container_comes_back(shop: Compose, target: Target) -> None:
@@ -238,3 +294,119 @@ def test_container_lives_on_when_its_memory_limit_is_met(shop: Compose) -> None:
     assert shop.get("/readyz") == 200
     after = shop.engine("docker", "inspect", "--format", started, shop.container("service"))
     assert after == before
+
+
+def test_full_disk_for_logs_costs_no_answer(shop: Compose, target: Target) -> None:
+    with shop.engine.full_log_disk():
+        outcome = under_load(target, lambda: time.sleep(5))
+    assert outcome.failures == {}
+    assert outcome.created
+
+
+def test_full_folder_for_bodies_costs_only_large_ones(shop: Compose, target: Target) -> None:
+    """nginx keeps bodies over 64 KiB there."""
+    fill = "dd if=/dev/zero of=/tmp/ballast bs=1M 2>/dev/null; dd if=/dev/zero bs=1 >>/tmp/ballast"
+    shop.engine.attempt("docker", "exec", shop.container("nginx"), "sh", "-c", fill)
+    try:
+        assert under_load(target, lambda: None).failures == {}
+        large = httpx2.post(f"{shop.local}/api/v1/items", content=b"x" * 200_000, timeout=10)
+        assert large.status_code == 500
+    finally:
+        shop.engine("docker", "exec", shop.container("nginx"), "sh", "-c", "rm /tmp/ballast")
+    assert httpx2.post(f"{shop.local}/api/v1/items", content=b"x" * 200_000).status_code == 401
+
+
+def test_service_serves_again_when_its_name_was_gone(shop: Compose, target: Target) -> None:
+    """Off the network of nginx, as when Docker's name server knows it no more."""
+    service = shop.container("service")
+    networks = "{{range $name, $_ := .NetworkSettings.Networks}}{{$name}} {{end}}"
+    [edge] = [
+        name
+        for name in shop.engine("docker", "inspect", "--format", networks, service).split()
+        if name.endswith("_edge")
+    ]
+
+    def lose_the_name() -> None:
+        shop.engine("docker", "network", "disconnect", edge, service)
+        time.sleep(5)
+        shop.engine("docker", "network", "connect", "--alias", "service", edge, service)
+        shop.wait_until_ready()
+
+    seen = under_load(target, lose_the_name).failures
+    assert set(seen) <= {"GET 502", "POST 502", "GET 504", "POST 504"}
+
+
+def test_pgbouncer_stands_between_when_it_is_switched_on(shop: Compose, target: Target) -> None:
+    lines = ("COMPOSE_PROFILES=pgbouncer", "DATABASE_PGBOUNCER=true", "DATABASE_VIA=pgbouncer")
+    with shop.setting(*lines):
+        build_pgbouncer(shop)
+        shop("up", "--detach", "--wait")
+        assert under_load(target, lambda: None).failures == {}
+        clients = "SELECT count(DISTINCT client_addr) FROM pg_stat_activity"
+        assert shop.sql(f"{clients} WHERE usename = 'service'") == "1"
+
+        def kill_pgbouncer() -> None:
+            kill(process_of(shop.engine, shop.container("pgbouncer")))
+            shop.wait_until_ready()
+
+        seen = under_load(target, kill_pgbouncer).failures
+        assert set(seen) <= {"GET 503", "POST 503"}
+        shop("rm", "--stop", "--force", "pgbouncer")
+
+
+def build_pgbouncer(shop: Compose) -> None:
+    """The builder in the engine takes its Dockerfile from a file only."""
+    services = json.loads(shop("config", "--format", "json"))["services"]
+    dockerfile = services["pgbouncer"]["build"]["dockerfile_inline"]
+    shop.engine.build_image(services["pgbouncer"]["image"], dockerfile)
+
+
+def test_tls_is_one_line_and_a_folder(shop: Compose, tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    make_certificate(tmp_path)
+    with shop.setting("COMPOSE_FILE=compose.yaml:compose.tls.yaml", f"TLS_DIR={tmp_path}"):
+        shop("up", "--detach", "--wait")
+    context = ssl.create_default_context(cafile=str(tmp_path / "fullchain.pem"))
+    url = f"https://127.0.0.1:{shop.settings['HTTPS_PORT']}/readyz"
+    with httpx2.Client(verify=context) as client:
+        answer = client.get(url, headers={"Host": DOMAIN}, extensions={"sni_hostname": DOMAIN})
+        assert answer.status_code == 200
+        assert answer.headers["strict-transport-security"]
+        shop("exec", "--no-TTY", "nginx", "nginx", "-s", "reload")
+    assert shop.get("/readyz") == 308
+    assert shop.get_locally("/readyz") == 200
+
+
+def make_certificate(folder: Path) -> None:
+    names = ["-subj", f"/CN={DOMAIN}", "-addext", f"subjectAltName=DNS:{DOMAIN}"]
+    files: list[str | Path] = ["-keyout", folder / "privkey.pem", "-out", folder / "fullchain.pem"]
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1"]
+    subprocess.run([*command, *names, *files], check=True, capture_output=True)
+    (folder / "privkey.pem").chmod(0o444)
+
+
+def test_two_services_run_side_by_side(shop: Compose, bake_once: Bake) -> None:
+    ports = {"HTTP_PORT": str(free_port()), "LOCAL_PORT": str(free_port())}
+    # The image of the first, to spare the time of building a second.
+    settings = ports | {"IMAGE": "shop", "TAG": "before"}
+    other = Compose(shop.engine, bake(bake_once, "store"), settings)
+    other.engine("python3", "credentials.py", cwd=other.folder)
+    other("up", "--detach", "--wait")
+    try:
+        assert other.get("/readyz") == 200
+        assert shop.get_locally("/readyz") == 200
+        names = [
+            re.findall(r"^EDGE_NETWORK=.*", (one.folder / ".env").read_text(), re.M)
+            for one in (shop, other)
+        ]
+        assert names[0] != names[1]
+    finally:
+        other("down", "--volumes")
+
+
+def test_everything_comes_back_when_the_engine_was_restarted(shop: Compose) -> None:
+    count = items(shop)
+    shop.engine.stop()
+    shop.engine.start()
+    shop.wait_until_ready()
+    assert items(shop) == count

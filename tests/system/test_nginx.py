@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.edge import LAYOUTS, RESOLVE_SINCE, WITHOUT_RESOLVE, Nginx, lay_out
+from tests.system.edge import LAYOUTS, NEW_SINCE, WITHOUT_NEW, Nginx, lay_out
 
 RELEASES = ("installed", "trixie", "forky")
 
@@ -16,5 +16,5 @@ def test_nginx_accepts_the_configuration(
     nginx_of: Callable[[str], Nginx], release: str, deployment: str, tmp_path: Path
 ) -> None:
     nginx = nginx_of(release)
-    changes = {} if nginx.version() >= RESOLVE_SINCE else WITHOUT_RESOLVE
+    changes = {} if nginx.version() >= NEW_SINCE else WITHOUT_NEW
     assert nginx.check(lay_out(deployment, tmp_path / "nginx", changes)) == ""

@@ -1,6 +1,7 @@
 """deploy/systemd on a machine with systemd, by the commands of its README, beside another site."""
 
 import asyncio
+import os
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -13,7 +14,7 @@ from development.ports import free_port
 from tests.conftest import Bake
 from tests.manifests import first_commands
 from tests.system.load import Outcome, Plan, Target, run_load_until, sign_up
-from tests.system.systemd_container import Machine, is_root, podman, start_machine
+from tests.system.systemd_container import Machine, podman, start_machine
 
 pytestmark = pytest.mark.engine
 
@@ -36,7 +37,7 @@ def machine(
     require: Require, port: int, bake_once: Bake, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Machine]:
     """After the first commands of the README: the third `install.sh` has what it asked for."""
-    if not is_root():
+    if os.geteuid() != 0:
         pytest.skip("only root can run systemd in a container")
     answers = {"deployment": "systemd", "domain_name": DOMAIN, "project_slug": "shop"}
     project = bake_once("machine", **answers)
@@ -125,24 +126,36 @@ def test_release_and_rollback_lose_nothing_under_load(
         before, count = machine("readlink /opt/shop/current"), items(machine)
         install = f"cd /root/shop && deploy/systemd/install.sh{option}"
         outcome = under_load(target, partial(machine, install))
-        record_property(f"systemd: {name}", outcome)
+        record_property(f"systemd: {name}", str(outcome))
         assert outcome.failures == {}
         assert items(machine) - count == len(outcome.created)
         assert machine("readlink /opt/shop/current") != before
         assert len(machine(f"echo {SERVICE}").split()) == 1
 
 
-def test_broken_release_leaves_the_old_one(machine: Machine, target: Target) -> None:
-    machine("cd /root/shop && cp app/main.py /tmp && echo 'raise RuntimeError(1)' >>app/main.py")
+@pytest.mark.parametrize(
+    ("mistake", "sentence"),
+    [
+        ("raise RuntimeError", "The migration failed"),
+        ('import sys; assert "gunicorn" not in sys.modules', "was not ready within"),
+    ],
+)
+def test_broken_release_leaves_the_old_one(
+    machine: Machine, target: Target, mistake: str, sentence: str
+) -> None:
+    machine(f"cd /root/shop && cp app/main.py /tmp && echo '{mistake}' >>app/main.py")
     before = machine(f"echo {SERVICE}")
 
     def install() -> None:
         done = machine.attempt("cd /root/shop && READY_WITHIN_SECONDS=8 deploy/systemd/install.sh")
         assert done.returncode == 1
+        assert sentence in done.stderr
         assert "still serves" in done.stderr
 
     assert under_load(target, install).failures == {}
     assert machine(f"echo {SERVICE}") == before
+    # Whom a connection wakes when no release runs.
+    assert machine("systemctl show --property Triggers --value shop.socket") == before
     machine("mv /tmp/main.py /root/shop/app/main.py")
 
 

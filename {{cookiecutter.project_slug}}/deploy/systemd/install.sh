@@ -84,7 +84,8 @@ install_units() {
     install -d "$units"
     install -m 0644 deploy/systemd/app@.service "$units/$name@.service"
     install -m 0644 deploy/systemd/app@.socket "$units/$name@.socket"
-    named deploy/systemd/app.socket >"$units/$name.socket"
+    # It wakes the version before until this one serves.
+    [ -e "$units/$name.socket" ] || named deploy/systemd/app.socket >"$units/$name.socket"
     named deploy/systemd/nginx.service >"$units/$name-nginx.service"
     named deploy/systemd/manage.sh >"$home/manage"
     chmod 0755 "$home/manage"
@@ -167,6 +168,8 @@ hand_over() {
         stop "${release##*/}"
         die "${release##*/} was not ready within $ready_within_seconds s; ${before:+${before##*/} still serves. }See: journalctl --unit '$name@*'"
     fi
+    named deploy/systemd/app.socket >"$units/$name.socket"
+    systemctl daemon-reload
     touch "$release"
     [ "$before" != "$release" ] || return 0
     ln -sfn "$release" "$home/current.new"
@@ -195,7 +198,7 @@ else
     write_settings
     build_release
     install_units
-    migrate
+    migrate || die "The migration failed, see above; what served before still serves."
     hand_over
     install_nginx
     remove_old_releases
