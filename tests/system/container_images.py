@@ -45,6 +45,10 @@ exec "$@"
 """
 
 
+# As the official images have it; one that was imported has none.
+ENVIRONMENT = "ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
 class Builder(Protocol):
     def import_image(self, file: Path, name: str) -> None: ...
 

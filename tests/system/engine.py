@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tests.conftest import SEARCHED, own_environment
 from tests.system import debian
-from tests.system.container_images import write_context
+from tests.system.container_images import ENVIRONMENT, write_context
 
 Require = Callable[[str], str]
 
@@ -111,7 +111,7 @@ class Engine:
             ballast.unlink()
 
     def import_image(self, file: Path, name: str) -> None:
-        self("docker", "import", file, name)
+        self("docker", "import", "--change", ENVIRONMENT, file, name)
 
     def build_image(self, name: str, dockerfile: str, **files: str) -> None:
         folder = self.folder / "contexts" / re.sub("[/:]", "_", name)

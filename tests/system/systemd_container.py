@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.conftest import SEARCHED, find_uv, own_environment
 from tests.system.archives import archive
-from tests.system.container_images import write_context
+from tests.system.container_images import ENVIRONMENT, write_context
 from tests.system.image import CA_BUNDLE
 
 Require = Callable[[str], str]
@@ -48,7 +48,7 @@ class Podman:
         return done.stdout.strip()
 
     def import_image(self, file: Path, name: str) -> None:
-        self("import", file, name)
+        self("import", "--change", ENVIRONMENT, file, name)
 
     def build_image(self, name: str, dockerfile: str, **files: str) -> None:
         folder = self.folder / "contexts" / re.sub("[/:]", "_", name)
@@ -127,7 +127,7 @@ class Machine:
 def start_machine(podman: Podman, require: Require, port: int) -> Machine:
     """Debian 12 as its installer leaves it, with the prerequisites of the guide."""
     root = archive(require, "bookworm", [*PACKAGES, *PYTHON, *SYSTEMD])
-    podman("import", root, "localhost/machine")
+    podman.import_image(root, "localhost/machine")
     podman(
         *("run", "--detach", "--privileged", "--systemd=always", "--name", "machine"),
         # Its own root of cgroups, or systemd could set no limits.
