@@ -23,6 +23,7 @@ EACH_BY_ITSELF = ("tests/test_demo.py", "tests/test_feature.py", "tests/test_gen
 # One browser; one image.
 TOGETHER = {
     "tests/browser/test_admin": "browser",
+    "tests/browser/test_second_factor.py": "browser",
     "tests/browser/test_docs_page.py": "browser",
     "tests/system/test_image.py": "image",
     "tests/system/test_release.py": "image",

@@ -24,6 +24,10 @@ class SecurityEvent(StrEnum):
     PASSWORD_RESET_REQUESTED = "password_reset_requested"  # noqa: S105
     PASSWORD_RESET = "password_reset"  # noqa: S105
     EMAIL_VERIFIED = "email_verified"
+    SECOND_FACTOR_SET_UP = "second_factor_set_up"
+    SECOND_FACTOR_REMOVED = "second_factor_removed"
+    RECOVERY_CODE_USED = "recovery_code_used"
+    RECOVERY_CODES_RENEWED = "recovery_codes_renewed"
     ADMIN_ACTION = "admin_action"
     TOKEN_KEYS_LOADED = "token_keys_loaded"  # noqa: S105
 
@@ -33,6 +37,8 @@ _WARNINGS = frozenset(
         SecurityEvent.LOGIN_FAILED,
         SecurityEvent.ATTEMPT_THROTTLED,
         SecurityEvent.REFRESH_TOKEN_REUSED,
+        SecurityEvent.SECOND_FACTOR_REMOVED,
+        SecurityEvent.RECOVERY_CODE_USED,
     }
 )
 

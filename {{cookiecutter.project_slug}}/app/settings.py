@@ -184,6 +184,8 @@ class Settings(LogSettings):
     # Admin
     admin_enabled: bool = True
     admin_session_seconds: int = Field(default=3600, ge=60)
+    # A second factor for everybody who logs in to the admin app. None: in production alone.
+    admin_totp_required: bool | None = None
 
     @model_validator(mode="after")
     def _refuse_impossible_hashing(self) -> Self:
@@ -207,6 +209,11 @@ class Settings(LogSettings):
     @property
     def token_key_ring(self) -> tuple[SigningKey, ...]:
         return self.jwt_keys or (SigningKey(kid="secret-key", key=self.secret_key),)
+
+    @property
+    def totp_is_required(self) -> bool:
+        is_production = self.environment == "production"
+        return is_production if self.admin_totp_required is None else self.admin_totp_required
 
     @property
     def docs_are_on(self) -> bool:

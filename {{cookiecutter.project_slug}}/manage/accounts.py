@@ -8,10 +8,13 @@ from contextlib import asynccontextmanager
 import click
 from pydantic import ValidationError
 
+from app.accounts import repository as accounts
 from app.accounts import service, sessions
 from app.accounts.passwords import PasswordHasher
 from app.accounts.roles import Role
-from app.accounts.schemas import UserCreate
+from app.accounts.schemas import UserCreate, read_email
+from app.admin import service as administration
+from app.admin.audit import NO_ROW, Actor
 from app.database import Database, create_engine
 from app.errors import AppError
 from app.settings import Settings
@@ -36,6 +39,28 @@ def create_admin(email: str, password_stdin: bool) -> None:
     except AppError as error:
         raise click.ClickException(str(error.detail)) from error
     click.echo(f"{body.email} may log in at /admin.")
+
+
+@click.command()
+@click.option("--email", prompt=True)
+def reset_second_factor(email: str) -> None:
+    """Let an administrator without phone and recovery codes set up another second factor."""
+    try:
+        is_removed = asyncio.run(_reset_second_factor(read_email(email)))
+    except AppError as error:
+        raise click.ClickException(str(error.detail)) from error
+    if not is_removed:
+        raise click.ClickException("Nobody with this email has a second factor.")
+    click.echo(f"{email} sets up another one with the next login; all sessions have ended.")
+
+
+async def _reset_second_factor(email: str) -> bool:
+    async with open_database(Settings.load()) as database:
+        user_id = await accounts.find_user_id(database, email)
+        if user_id is None:
+            return False
+        actor = Actor(NO_ROW, "manage reset-second-factor", None, None)
+        return await administration.remove_second_factor(database, actor, user_id)
 
 
 @click.command()

@@ -14,6 +14,7 @@ _COMMANDS = {
     "keys": "manage.keys",
     "migrate": "manage.database",
     "purge": "manage.accounts",
+    "reset-second-factor": "manage.accounts",
 }
 _IMAGE = (
     "This is the image: `database` is not available, and `doctor` does not check the files of the"

@@ -33,6 +33,7 @@ from app.admin.model_views import (
     database_of,
     selected_ids,
 )
+from app.admin.second_factor import SecondFactorPages
 from app.admin.views import VIEWS
 from app.errors import (
     AppError,
@@ -82,6 +83,7 @@ class ServiceAdmin(Admin):
         router = self.admin.router
         router.routes = [
             Mount("/assets", StaticFiles(directory=_FOLDER / "static"), name="assets"),
+            *SecondFactorPages(self, self.authentication).routes,
             *(route for route in router.routes if getattr(route, "name", "") not in _REMOVED),
             Route("/{identity}/export/csv", self.export, name="export"),
             Route("/{identity}/history/{pk:uuid}", self.history, name="history"),

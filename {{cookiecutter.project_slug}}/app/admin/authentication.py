@@ -1,22 +1,25 @@
 """Who may enter: the cookie names a session, which is looked up for every request."""
 
 import hmac
-from typing import cast
+from http import HTTPStatus
+from typing import Final, cast
 from uuid import UUID
 
 from sqladmin.authentication import AuthenticationBackend
-from starlette.datastructures import FormData
 from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
 
 from app.accounts import repository as accounts
 from app.accounts.authentication import Authenticator, Login
 from app.accounts.dependencies import get_login_origin
-from app.accounts.repository import AuthenticatedUser
+from app.accounts.repository import AuthenticatedUser, Credentials
 from app.accounts.roles import ADMIN
 from app.accounts.schemas import read_email
-from app.admin import service
+from app.admin import half_login, service
 from app.admin.audit import NO_ROW, Actor, actor_of
+from app.admin.half_login import HalfLogin
 from app.admin.model_views import database_of
+from app.second_factor import repository as second_factor
 from app.security_events import SecurityEvent, hash_email, record_event
 from app.settings import Settings
 
@@ -24,6 +27,7 @@ from app.settings import Settings
 # Not `__Host-`: that must be sent to every path, and this one is for /admin alone.
 _COOKIE = "admin_session"
 _COOKIE_IN_PRODUCTION = f"__Secure-{_COOKIE}"
+_DOOR: Final = "admin-login"
 
 
 class AdminAuthentication(AuthenticationBackend):
@@ -45,35 +49,54 @@ class AdminAuthentication(AuthenticationBackend):
         )
         self._settings = settings
 
-    async def login(self, request: Request) -> bool:
+    async def login(self, request: Request) -> Response | bool:
         database = database_of(request)
         authenticator = cast("Authenticator", request.state.authenticator)
-        form = await request.form()
         # PostgreSQL stores no NUL character, and no email has one.
-        email = read_email(_text(form, "username").replace("\x00", ""))
-        password = _text(form, "password")
+        email = read_email((await form_text(request, "username")).replace("\x00", ""))
+        password = await form_text(request, "password")
         # For the form, when it is shown again.
         request.state.login_email = email
         origin = await get_login_origin(request)
-        login = Login(email, password, origin, door="admin-login")
-        credentials = await authenticator.authenticate(login)
+        credentials = await authenticator.authenticate(Login(email, password, origin, door=_DOOR))
         if credentials is None:
             await service.record_failed_login(database, await self._claimed(request, email))
             return False
+        if ADMIN in credentials.role.scopes:
+            next_page = await self._second_factor_page(request, credentials)
+            if next_page is not None:
+                half_login.begin(request, self._settings, HalfLogin(email, credentials))
+                return RedirectResponse(request.url_for(next_page), HTTPStatus.SEE_OTHER)
+        return await self.enter(request, credentials, email)
+
+    async def _second_factor_page(self, request: Request, credentials: Credentials) -> str | None:
+        if await second_factor.find(database_of(request), credentials.user_id):
+            return "admin:login-code"
+        return "admin:login-set-up" if self._settings.totp_is_required else None
+
+    async def enter(self, request: Request, credentials: Credentials, email: str) -> bool:
+        """Both factors were shown, or there is one only: the session begins."""
         actor = actor_of(request, credentials.user_id, email)
-        row = service.new_session(actor.id, login.origin, self._settings.admin_session_seconds)
-        replaced = _id(request, "session_id")
-        session_id = await service.start_session(database, actor, credentials, row, replaced)
+        origin = await get_login_origin(request)
+        row = service.new_session(actor.id, origin, self._settings.admin_session_seconds)
+        session_id = await service.start_session(
+            database_of(request), actor, credentials, row, _id(request, "session_id")
+        )
         if session_id is None:
-            record_event(SecurityEvent.LOGIN_FAILED, actor.id, door=login.door, reason="no admin")
-            await service.record_failed_login(database, actor)
+            record_event(SecurityEvent.LOGIN_FAILED, actor.id, door=_DOOR, reason="no admin")
+            await self.record_failed_login(request, actor.id, email)
             return False
         record_event(
-            SecurityEvent.LOGIN_SUCCEEDED, actor.id, door=login.door, session_id=str(session_id)
+            SecurityEvent.LOGIN_SUCCEEDED, actor.id, door=_DOOR, session_id=str(session_id)
         )
         request.session.clear()
         request.session.update(session_id=str(session_id), user_id=str(actor.id))
+        request.state.actor = actor
         return True
+
+    async def record_failed_login(self, request: Request, user_id: UUID, email: str) -> None:
+        claimed = actor_of(request, user_id, email)
+        await service.record_failed_login(database_of(request), claimed)
 
     async def _claimed(self, request: Request, email: str) -> Actor:
         """Whose email was given; of an unknown one only a hash is kept, it may be a password."""
@@ -116,6 +139,6 @@ def _id(request: Request, name: str) -> UUID | None:
     return UUID(value) if value else None
 
 
-def _text(form: FormData, name: str) -> str:
-    value = form.get(name)
+async def form_text(request: Request, name: str) -> str:
+    value = (await request.form()).get(name)
     return value if isinstance(value, str) else ""

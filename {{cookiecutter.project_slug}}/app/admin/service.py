@@ -21,6 +21,9 @@ from app.admin.audit import Actor
 from app.admin.repository import Row, Rows
 from app.database import Database, Model
 from app.errors import ConflictError, ForbiddenError, NotFoundError
+from app.second_factor import service as second_factor
+from app.second_factor.service import FirstCode
+from app.settings import Settings
 
 
 def new_session(user_id: UUID, origin: LoginOrigin, seconds: int) -> Session:
@@ -169,6 +172,50 @@ async def end_sessions(database: Database, actor: Actor, user_ids: Sequence[UUID
             ended = await accounts.delete_sessions_of_user(session, user.id)
             before = {"session_ids": ended}
             session.add(audit.entry(actor, "end sessions", user, before=before))
+
+
+async def set_up_second_factor(
+    database: Database, settings: Settings, actor: Actor, credentials: Credentials, start: FirstCode
+) -> Sequence[str] | None:
+    """The recovery codes; None when there is one already."""
+    async with database.transaction() as session:
+        await sessions.refuse_outdated(session, credentials)
+        user = await session.get_one(User, actor.id)
+        recovery_codes = await second_factor.set_up(session, settings, user.id, start)
+        if recovery_codes:
+            session.add(audit.entry(actor, "set up second factor", user))
+    return recovery_codes
+
+
+async def renew_recovery_codes(database: Database, actor: Actor) -> Sequence[str] | None:
+    async with database.transaction() as session:
+        recovery_codes = await second_factor.renew_recovery_codes(session, actor.id)
+        if recovery_codes:
+            user = await session.get_one(User, actor.id)
+            session.add(audit.entry(actor, "renew recovery codes", user))
+    return recovery_codes
+
+
+async def remove_second_factor(database: Database, actor: Actor, user_id: UUID) -> bool:
+    """One's own, or by whoever has a shell on the machine."""
+    async with database.transaction() as session:
+        is_removed = await second_factor.remove(session, user_id)
+        if is_removed:
+            user = await session.get_one(User, user_id)
+            session.add(audit.entry(actor, "remove second factor", user))
+            if actor.id != user_id:
+                await accounts.delete_sessions_of_user(session, user_id)
+    return is_removed
+
+
+async def reset_second_factors(database: Database, actor: Actor, user_ids: Sequence[UUID]) -> None:
+    """They set up another one with their next login; whoever has the lost phone is out."""
+    _refuse_own(actor, user_ids, "Your own has a page of its own, which asks for your password.")
+    async with database.transaction() as session:
+        for user in await _lock_users(session, actor, user_ids):
+            if await second_factor.remove(session, user.id, by=actor.id):
+                session.add(audit.entry(actor, "reset second factor", user))
+                await accounts.delete_sessions_of_user(session, user.id)
 
 
 async def give_role(database: Database, actor: Actor, user_ids: Sequence[UUID], role: Role) -> None:

@@ -13,7 +13,7 @@ from wtforms.validators import InputRequired, Optional
 
 from app.accounts.authentication import Authenticator
 from app.accounts.models import Session, User
-from app.accounts.roles import Role
+from app.accounts.roles import ADMIN, Role
 from app.accounts.schemas import Email, FullName
 from app.admin import repository, service
 from app.admin.forms import conforms_to
@@ -93,6 +93,13 @@ class UserView(AuditedView, model=User):
             "logged out",
             "They are logged out everywhere and can log in again at once.",
             service.end_sessions,
+        ),
+        "reset-second-factor": Action(
+            "Reset second factor",
+            "without a second factor",
+            "They are logged out everywhere; their app's codes and their recovery codes are void.",
+            service.reset_second_factors,
+            lambda user: ADMIN in cast("User", user).role.scopes,
         ),
     } | {f"make-{role}": _role_action(role) for role in Role}
 

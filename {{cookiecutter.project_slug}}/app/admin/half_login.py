@@ -1,0 +1,50 @@
+"""Between password and second factor: a mark in the cookie that opens nothing but the next page."""
+
+import hmac
+import time
+from dataclasses import dataclass
+from typing import cast
+
+from starlette.requests import Request
+
+from app.accounts import repository as accounts
+from app.accounts.repository import Credentials
+from app.admin.model_views import database_of
+from app.settings import Settings
+
+_NAME = "half_login"
+# To find the phone, or to install the app.
+_SECONDS = 600
+
+
+@dataclass(frozen=True)
+class HalfLogin:
+    email: str
+    credentials: Credentials
+
+
+def begin(request: Request, settings: Settings, half: HalfLogin) -> None:
+    request.session[_NAME] = {
+        "email": half.email,
+        "until": int(time.time()) + _SECONDS,
+        "proof": _proof(settings, half.credentials),
+    }
+
+
+async def find(request: Request, settings: Settings) -> HalfLogin | None:
+    """None when it has expired, or when the password was changed or the user disabled since."""
+    kept = cast("dict[str, str] | None", request.session.get(_NAME))
+    if kept is None or float(kept["until"]) < time.time():
+        return None
+    credentials = await accounts.get_credentials(database_of(request), kept["email"])
+    if credentials is None:
+        return None
+    if not hmac.compare_digest(_proof(settings, credentials), kept["proof"]):
+        return None
+    return HalfLogin(kept["email"], credentials)
+
+
+def _proof(settings: Settings, credentials: Credentials) -> str:
+    # Whoever has the cookie can read it: the hash of the password must not be in there.
+    key = settings.secret_key.get_secret_value().encode()
+    return hmac.digest(key, b"half login\0" + credentials.password_hash.encode(), "sha256").hex()

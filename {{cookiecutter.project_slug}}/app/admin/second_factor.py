@@ -1,0 +1,208 @@
+"""Pages of the second factor: at login after the password, and for whoever is logged in."""
+
+import time
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import cast
+from uuid import UUID
+
+from fastapi.responses import RedirectResponse
+from sqladmin import Admin, Flash
+from sqladmin.authentication import login_required
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from app.accounts.authentication import Authenticator, Login
+from app.accounts.dependencies import get_login_origin
+from app.accounts.repository import Credentials
+from app.admin import half_login
+from app.admin import service as administration
+from app.admin.audit import Actor, actor_of
+from app.admin.authentication import AdminAuthentication, form_text
+from app.admin.half_login import HalfLogin
+from app.admin.model_views import actor_of as current_actor
+from app.admin.model_views import database_of
+from app.errors import TooManyRequestsError, UnavailableError
+from app.second_factor import codes, repository, service
+from app.second_factor.service import FirstCode, Owner
+from app.settings import Settings
+
+_WRONG_CODE = "The code is wrong or was used before."
+_PENDING = "second_factor_secret"
+
+
+class SecondFactorPages:
+    def __init__(self, admin: Admin, authentication: AdminAuthentication) -> None:
+        # `login_required` looks for the app here.
+        self._admin_ref = admin
+        self._authentication = authentication
+
+    @property
+    def routes(self) -> Sequence[Route]:
+        both = ["GET", "POST"]
+        return [
+            Route("/login/code", self.ask_code, name="login-code", methods=both),
+            Route("/login/set-up", self.set_up_at_login, name="login-set-up", methods=both),
+            Route("/second-factor", self.manage, name="second-factor", methods=both),
+        ]
+
+    async def ask_code(self, request: Request) -> Response:
+        settings = _settings(request)
+        half = await half_login.find(request, settings)
+        if half is None:
+            return _redirect(request, "login")
+        if request.method == "GET":
+            return await self._show(request, "login_code")
+        owner = _owner(request, half.credentials.user_id, half.email)
+        try:
+            is_good = await service.check(
+                database_of(request), settings, owner, await form_text(request, "code"), time.time()
+            )
+        except (TooManyRequestsError, UnavailableError) as error:
+            return await self._show_wait(request, "login_code", error)
+        if not is_good:
+            await self._authentication.record_failed_login(request, owner.id, half.email)
+            return await self._show(request, "login_code", _WRONG_CODE)
+        return await self._enter(request, half) or _redirect(request, "index")
+
+    async def set_up_at_login(self, request: Request) -> Response:
+        half = await half_login.find(request, _settings(request))
+        if half is None:
+            return _redirect(request, "login")
+        user_id = half.credentials.user_id
+        if await repository.find(database_of(request), user_id):
+            return _redirect(request, "login-code")
+        secret = _pending_secret(request, user_id)
+        if request.method == "GET":
+            return await self._show_secret(request, "login_set_up", secret, half.email)
+        actor = actor_of(request, user_id, half.email)
+        recovery_codes = await self._confirm(request, actor, secret, half.credentials)
+        if recovery_codes is None:
+            return await self._show_secret(
+                request, "login_set_up", secret, half.email, error=_WRONG_CODE
+            )
+        return await self._enter(request, half) or await self._show_codes(request, recovery_codes)
+
+    @login_required
+    async def manage(self, request: Request) -> Response:
+        """Password and code again, for a stolen session must not become an account."""
+        actor = current_actor(request)
+        found = await repository.find(database_of(request), actor.id)
+        error = None
+        if request.method == "POST":
+            try:
+                done = await self._change(request, actor, is_set_up=found is not None)
+            except (TooManyRequestsError, UnavailableError) as busy:
+                return await self._show_wait(request, "second_factor", busy, found=found)
+            if done is not None:
+                return done
+            error = "The password or the code is wrong."
+        if found:
+            return await self._show(request, "second_factor", error, found=found)
+        secret = _pending_secret(request, actor.id)
+        return await self._show_secret(request, "second_factor", secret, actor.email, error=error)
+
+    async def _change(self, request: Request, actor: Actor, *, is_set_up: bool) -> Response | None:
+        """None when the password or the code is wrong."""
+        authenticator = cast("Authenticator", request.state.authenticator)
+        password, origin = await form_text(request, "password"), await get_login_origin(request)
+        login = Login(actor.email, password, origin, door="admin-login")
+        credentials = await authenticator.authenticate(login)
+        if credentials is None:
+            return None
+        if not is_set_up:
+            secret = _pending_secret(request, actor.id)
+            added = await self._confirm(request, actor, secret, credentials)
+            return await self._show_codes(request, added) if added else None
+        owner = _owner(request, actor.id, actor.email)
+        code, database = await form_text(request, "code"), database_of(request)
+        if not await service.check(database, _settings(request), owner, code, time.time()):
+            return None
+        if await form_text(request, "action") == "remove":
+            await administration.remove_second_factor(database, actor, actor.id)
+            Flash.success(request, "Your second factor is off.")
+            return _redirect(request, "second-factor")
+        renewed = await administration.renew_recovery_codes(database, actor)
+        return await self._show_codes(request, renewed) if renewed else None
+
+    async def _confirm(
+        self, request: Request, actor: Actor, secret: str, credentials: Credentials
+    ) -> Sequence[str] | None:
+        """The recovery codes, once the app has shown that it has the secret."""
+        step = codes.matching_step(secret, await form_text(request, "code"), time.time())
+        if step is None:
+            return None
+        start = FirstCode(secret, step)
+        added = await administration.set_up_second_factor(
+            database_of(request), _settings(request), actor, credentials, start
+        )
+        request.session.pop(_PENDING, None)
+        return added
+
+    async def _enter(self, request: Request, half: HalfLogin) -> Response | None:
+        """None when they are in."""
+        entered = await self._authentication.enter(request, half.credentials, half.email)
+        return None if entered else _redirect(request, "login")
+
+    async def _show_secret(
+        self, request: Request, page: str, secret: str, email: str, *, error: str | None = None
+    ) -> Response:
+        uri = codes.otpauth_uri(secret, email, _settings(request).service_title)
+        groups = [secret[start : start + 4] for start in range(0, len(secret), 4)]
+        qr_code = codes.draw_qr_code(uri)
+        return await self._show(request, page, error, qr_code=qr_code, uri=uri, groups=groups)
+
+    async def _show_codes(self, request: Request, recovery_codes: Sequence[str]) -> Response:
+        return await self._show(request, "recovery_codes", codes=recovery_codes)
+
+    async def _show_wait(
+        self,
+        request: Request,
+        page: str,
+        busy: TooManyRequestsError | UnavailableError,
+        **context: object,
+    ) -> Response:
+        headers = busy.headers or {}
+        error = f"{busy.detail} Try again in {headers['Retry-After']} s."
+        response = await self._show(request, page, error, status=busy.status_code, **context)
+        response.headers.update(headers)
+        return response
+
+    async def _show(
+        self,
+        request: Request,
+        page: str,
+        error: str | None = None,
+        *,
+        status: int = HTTPStatus.BAD_REQUEST,
+        **context: object,
+    ) -> Response:
+        return await self._admin_ref.templates.TemplateResponse(
+            request,
+            f"sqladmin/{page}.html",
+            {"error": error, **context},
+            status_code=int(status) if error else int(HTTPStatus.OK),
+        )
+
+
+def _pending_secret(request: Request, user_id: UUID) -> str:
+    """In this browser's cookie alone, so that nobody who was here before knows it."""
+    settings, kept = _settings(request), request.session.get(_PENDING)
+    secret = codes.decrypt_secret(settings, user_id, bytes.fromhex(kept)) if kept else None
+    if secret is None:
+        secret = codes.new_secret()
+        request.session[_PENDING] = codes.encrypt_secret(settings, user_id, secret).hex()
+    return secret
+
+
+def _settings(request: Request) -> Settings:
+    return cast("Settings", request.state.settings)
+
+
+def _owner(request: Request, user_id: UUID, email: str) -> Owner:
+    return Owner(user_id, email, request.client.host if request.client else None)
+
+
+def _redirect(request: Request, name: str) -> RedirectResponse:
+    return RedirectResponse(request.url_for(f"admin:{name}"), HTTPStatus.SEE_OTHER)
