@@ -1,6 +1,7 @@
 """Codes and their checks, at moments that the test chooses."""
 
 import asyncio
+import re
 from uuid import UUID, uuid4
 
 import pyotp
@@ -85,10 +86,11 @@ def test_secret_is_unreadable_for_another_user_and_after_a_rotation(settings: Se
     assert codes.decrypt_secret(rotated, user_id, encrypted) is None
 
 
-def test_qr_code_has_no_style_attribute() -> None:
+def test_qr_code_is_scaled_and_has_no_style_attribute() -> None:
     svg = codes.draw_qr_code(codes.otpauth_uri(RFC_SECRET, "root@example.com", "Bar"))
     assert svg.startswith("<svg")
     assert "style" not in svg
+    assert re.match(r'<svg [^>]*viewBox="0 0 (\d+) \1"', svg)
 
 
 async def test_code_works_once(state: State, owner: Owner) -> None:
