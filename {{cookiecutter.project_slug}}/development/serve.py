@@ -41,7 +41,7 @@ class ServeError(Exception):
     """One sentence that says what is wrong and what would be right."""
 
 
-_ERRORS = (
+ERRORS = (
     ServeError,
     nginx.NginxError,
     ports.PortError,
@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return serve(_read_options(arguments))
     except KeyboardInterrupt:
         return 130
-    except _ERRORS as error:
+    except ERRORS as error:
         print(error, file=sys.stderr)
         return 1
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 # From <linux/prctl.h>.
 _PR_SET_PDEATHSIG = 1
@@ -48,19 +49,23 @@ class Child:
         return True
 
 
-def start(
+def start(  # noqa: PLR0913 (what Popen takes)
     name: str,
     command: Sequence[str],
     stop_signal: signal.Signals,
     *,
     folder: Path,
     environment: Mapping[str, str],
+    output: IO[bytes] | None = None,
 ) -> Child:
+    """Without `output` it writes where this process does."""
     process = subprocess.Popen(
         command,
         cwd=folder,
         env=environment,
         stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
         # A group of its own: Ctrl-C in the terminal is ours to handle.
         process_group=0,
         preexec_fn=_die_with_parent(),  # noqa: PLW1509 - this program has one thread

@@ -1,0 +1,273 @@
+"""`make bench`: which workers and pool suit this service on this machine, measured through nginx.
+
+Each round starts every choice once, in an order of its own, so that an hour in which the machine is
+busy with something else hits all of them. Medians of the rounds are printed, with their spread.
+"""
+
+import argparse
+import asyncio
+import http.client
+import json
+import os
+import platform
+import random
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from urllib.parse import urlencode
+
+from uvicorn.loops.auto import auto_loop_factory
+
+from development import bench_report, load, nginx, ports, postgres, serve, supervisor
+from development.load import Load, Outcome
+from development.supervisor import Child
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / ".local" / "bench"
+PATH = "/api/v1/users/me"
+USER = {"email": "bench@example.com", "password": "correct horse battery staple"}
+READY_WITHIN_SECONDS = 60
+STOP_WITHIN_SECONDS = 40
+# Of the requests per second that the planned choice reaches: latencies of a service that is full
+# say how long its queue is, and nothing else.
+_RATE_SHARE = 0.6
+_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True)
+class Choice:
+    workers: int
+    pool_size: int
+    connections: int
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Of one choice in one round."""
+
+    choice: Choice
+    requests_per_second: float
+    # Of gunicorn and its workers, in the closed loop; None where there is no /proc.
+    cpu_us_per_request: float | None
+    # At the rate that all choices get.
+    p50_ms: float
+    p99_ms: float
+    failures: dict[str, int]
+    generator_late_p99_ms: float
+    # A fixed piece of work before this measurement: when it varies, the machine is noisy.
+    spin_ms: float
+
+
+@dataclass(frozen=True)
+class Options:
+    workers: Sequence[int]
+    pool_sizes: Sequence[int]
+    connections: Sequence[int]
+    rounds: int
+    seconds: float
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _read_options(arguments)
+    try:
+        measured = _measure_all(options)
+    except KeyboardInterrupt:
+        return 130
+    except (*serve.ERRORS, RuntimeError) as error:
+        print(f"{error} The log: {FOLDER / 'gunicorn.log'}", file=sys.stderr)
+        return 1
+    _write(measured, options)
+    return 1 if any(one.failures for one in measured) else 0
+
+
+def _read_options(arguments: Sequence[str] | None) -> Options:
+    cores = os.cpu_count() or 1
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("--workers", type=_numbers, default=sorted({1, cores, 2 * cores + 1}))
+    parser.add_argument("--pool-sizes", type=_numbers, default=[1, 2, 5, 10])
+    parser.add_argument("--connections", type=_numbers, default=[16, 64])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=3, help="of each measurement")
+    return Options(**vars(parser.parse_args(arguments)))
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(part) for part in text.split(",")]
+
+
+def _measure_all(options: Options) -> list[Measured]:
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    if serve.LauncherSettings.load().database_url is None:
+        postgres.start()
+    binary = nginx.find_binary()
+    pairs = [(workers, size) for workers in options.workers for size in options.pool_sizes]
+    measured: list[Measured] = []
+    rate: float | None = None
+    for number in range(options.rounds):
+        for place, (workers, pool_size) in enumerate(random.sample(pairs, len(pairs))):
+            done = f"round {number + 1} of {options.rounds}, {place + 1} of {len(pairs)}"
+            print(f"{done}: {workers} workers, pool {pool_size}", file=sys.stderr, flush=True)
+            with _serving(binary, workers, pool_size) as (port, gunicorn):
+                request = _authenticated_read(port)
+                for connections in options.connections:
+                    choice = Choice(workers, pool_size, connections)
+                    full = Load(port, request, connections, options.seconds)
+                    rate = rate or _RATE_SHARE * _drive(full).requests_per_second
+                    measured.append(_measure(choice, full, rate, gunicorn.process.pid))
+    return measured
+
+
+@contextmanager
+def _serving(binary: str, workers: int, pool_size: int) -> Iterator[tuple[int, Child]]:
+    app_port, http_port = ports.free_port(), ports.free_port()
+    environment = {
+        **os.environ,
+        "APP_PORT": str(app_port),
+        "WEB_CONCURRENCY": str(workers),
+        "DATABASE_POOL_SIZE": str(pool_size),
+        "SIGN_UP_OPEN": "true",
+    }
+    nginx.prepare(FOLDER / "nginx", http_port, app_port)
+    command = nginx.command(binary, FOLDER / "nginx")
+    children: list[Child] = []
+    with (
+        supervisor.signals(signal.SIGINT, signal.SIGTERM) as inbox,
+        (FOLDER / "gunicorn.log").open("wb") as log,
+    ):
+        try:
+            for name, arguments, stop_signal in (
+                ("gunicorn", [sys.executable, "-m", "gunicorn"], signal.SIGTERM),
+                ("nginx", command, signal.SIGQUIT),
+            ):
+                children.append(
+                    supervisor.start(
+                        name,
+                        arguments,
+                        stop_signal,
+                        folder=ROOT,
+                        environment=environment,
+                        output=log,
+                    )
+                )
+            _wait_until_ready(http_port, children)
+            yield http_port, children[0]
+        finally:
+            supervisor.stop(children, inbox, STOP_WITHIN_SECONDS)
+        if supervisor.next_signal(inbox, 0):
+            raise KeyboardInterrupt
+
+
+def _wait_until_ready(port: int, children: Sequence[Child]) -> None:
+    deadline = time.monotonic() + READY_WITHIN_SECONDS
+    while time.monotonic() < deadline:
+        supervisor.raise_if_dead(children)
+        try:
+            if _call(port, "GET", "/readyz")[0] == http.HTTPStatus.OK:
+                return
+        except OSError:
+            pass
+        time.sleep(0.05)
+    raise RuntimeError(f"Not ready within {READY_WITHIN_SECONDS} s.")
+
+
+def _authenticated_read(port: int) -> bytes:
+    """The request of a user of its own, as it goes over the wire."""
+    # Known already after the first start.
+    _call(port, "POST", "/api/v1/users", json.dumps(USER), "application/json")
+    form = urlencode({"username": USER["email"], "password": USER["password"]})
+    form_type = "application/x-www-form-urlencoded"
+    status, answer = _call(port, "POST", "/api/v1/auth/token", form, form_type)
+    if status != http.HTTPStatus.OK:
+        raise RuntimeError(f"Nobody could log in: {status} {answer.decode(errors='replace')}")
+    token = json.loads(answer)["access_token"]
+    return (
+        f"GET {PATH} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAuthorization: Bearer {token}\r\n\r\n"
+    ).encode()
+
+
+def _call(
+    port: int, method: str, path: str, body: str | None = None, content_type: str = ""
+) -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request(method, path, body, {"Content-Type": content_type} if body else {})
+        response = connection.getresponse()
+        return response.status, response.read()
+    finally:
+        connection.close()
+
+
+def _measure(choice: Choice, full: Load, rate: float, gunicorn_pid: int) -> Measured:
+    spin_ms = _spin()
+    # Caches, connections, the prepared statement: not what is measured.
+    _drive(Load(full.port, full.request, full.connections, min(1, full.seconds)))
+    before = _cpu_seconds(gunicorn_pid)
+    closed = _drive(full)
+    after = _cpu_seconds(gunicorn_pid)
+    cpu = (after - before) / len(closed.latencies_ms) * 1e6 if before and after else None
+    steady = _drive(Load(full.port, full.request, full.connections, full.seconds, rate))
+    return Measured(
+        choice,
+        closed.requests_per_second,
+        cpu,
+        load.percentile(steady.latencies_ms, 0.5),
+        load.percentile(steady.latencies_ms, 0.99),
+        dict(closed.failures + steady.failures),
+        load.percentile(steady.lateness_ms, 0.99),
+        spin_ms,
+    )
+
+
+def _drive(one: Load) -> Outcome:
+    # The service's own loop: asyncio's would cost this process twice as much.
+    with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:
+        return runner.run(load.run(one))
+
+
+def _spin() -> float:
+    began = time.perf_counter()
+    sum(range(2_000_000))
+    return (time.perf_counter() - began) * 1000
+
+
+def _cpu_seconds(master_pid: int) -> float:
+    """Of gunicorn and its workers so far; 0 where the system has no /proc."""
+    pids = [str(master_pid)]
+    for children in Path(f"/proc/{master_pid}/task").glob("*/children"):
+        pids += children.read_text().split()
+    ticks = 0
+    for pid in pids:
+        stat = Path(f"/proc/{pid}/stat")
+        if stat.exists():
+            # The name of the program, in brackets, may hold spaces.
+            fields = stat.read_text().rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])
+    return ticks / _TICKS_PER_SECOND
+
+
+def _write(measured: Sequence[Measured], options: Options) -> None:
+    rows = bench_report.summarise(measured)
+    print(bench_report.table(rows))
+    print(bench_report.advice(rows, measured))
+    document = {
+        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": {"cores": os.cpu_count(), "system": platform.platform()},
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in ("fastapi", "gunicorn", "uvicorn", "asyncpg")},
+        "path": PATH,
+        "options": asdict(options),
+        "rounds": [asdict(one) for one in measured],
+    }
+    (FOLDER / "bench.json").write_text(json.dumps(document, indent=2), encoding="utf-8")
+    (FOLDER / "bench.svg").write_text(bench_report.plot(rows), encoding="utf-8")
+    print(f"{FOLDER.relative_to(ROOT)}/bench.json and bench.svg hold every round.")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
