@@ -163,7 +163,8 @@ def _ask_nginx(copy: Path, origins: Mapping[str, str]) -> Iterator[Finding]:
         return
     for file in copy.rglob("*.conf"):
         # This nginx may be older than the one that will run, and stands on another machine.
-        text = re.sub(r"^\s*(http2|keepalive_min_timeout|user) .*;", "", file.read_text(), flags=re.M)
+        text = file.read_text(encoding="utf-8")
+        text = re.sub(r"^\s*(http2|keepalive_min_timeout|user) .*;", "", text, flags=re.M)
         text = re.sub(r"^(\s*server )\S+ resolve;", r"\1 127.0.0.1;", text, flags=re.M)
         file.write_text(text, encoding="utf-8")
     done = subprocess.run(  # noqa: S603
