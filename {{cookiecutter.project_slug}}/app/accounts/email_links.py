@@ -74,10 +74,6 @@ def mail_policy(settings: Settings, reason: MailReason) -> ThrottlePolicy:
     )
 
 
-async def send_verification(links: EmailLinks, user_id: UUID, to: str) -> None:
-    await _send(links, user_id, to, "verify-email")
-
-
 async def send_password_reset(links: EmailLinks, email: str) -> None:
     """To whoever is registered with it; nothing happens when nobody is."""
     try:
@@ -90,7 +86,7 @@ async def send_password_reset(links: EmailLinks, email: str) -> None:
         record_event(SecurityEvent.PASSWORD_RESET_REQUESTED, email_hash=hashed)
     else:
         record_event(SecurityEvent.PASSWORD_RESET_REQUESTED, user.user_id)
-        await _send(links, user.user_id, email, "reset-password")
+        await send_link(links, user.user_id, email, "reset-password")
 
 
 async def verify_email(session: AsyncSession, token: str) -> None:
@@ -149,7 +145,7 @@ async def _hash_new(hasher: PasswordHasher, owner: User, password: str) -> str:
     return await hasher.hash(password)
 
 
-async def _send(links: EmailLinks, user_id: UUID, to: str, purpose: Purpose) -> None:
+async def send_link(links: EmailLinks, user_id: UUID, to: str, purpose: Purpose) -> None:
     token = new_opaque_token()
     lifetime = _lifetime(links.settings, purpose)
     row = EmailToken(

@@ -103,7 +103,8 @@ async def request_email_verification(
 ) -> None:
     """Send you another link that verifies your email address."""
     await email_links.admit_request(links, "verify-email", current_user.email, origin)
-    background.add_task(email_links.send_verification, links, current_user.id, current_user.email)
+    user_id, email = current_user.id, current_user.email
+    background.add_task(email_links.send_link, links, user_id, email, "verify-email")
 
 
 @auth.post("/verify-email", status_code=204, responses=problem_responses(403))
@@ -155,7 +156,7 @@ async def register_user(
     record_event(SecurityEvent.SIGNED_UP, user.id)
     # Without a mail server nothing is sent but what somebody asks for.
     if links.is_mail_set_up:
-        background.add_task(email_links.send_verification, links, user.id, user.email)
+        background.add_task(email_links.send_link, links, user.id, user.email, "verify-email")
     return user
 
 

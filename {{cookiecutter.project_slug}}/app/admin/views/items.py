@@ -1,6 +1,5 @@
 """The pages of the items: the worked example to copy."""
 
-from pydantic import TypeAdapter
 from sqladmin.filters import StaticValuesFilter
 from wtforms import DateField, DecimalField, Form, SelectField, StringField, TextAreaField
 from wtforms.validators import InputRequired, Optional
@@ -14,10 +13,10 @@ _STATUSES = [(status.value, status.value.capitalize()) for status in ItemStatus]
 
 
 class ItemForm(Form):
-    title = StringField("Title", [InputRequired(), conforms_to(TypeAdapter(Title))])
-    description = TextAreaField("Description", [Optional(), conforms_to(TypeAdapter(Description))])
+    title = StringField("Title", [InputRequired(), conforms_to(Title)])
+    description = TextAreaField("Description", [Optional(), conforms_to(Description)])
     status = SelectField("Status", choices=_STATUSES)
-    price = DecimalField("Price", [Optional(), conforms_to(TypeAdapter(Price))])
+    price = DecimalField("Price", [Optional(), conforms_to(Price)])
     due_on = DateField("Due", [Optional()], description="Empty: it is never late.")
 
 

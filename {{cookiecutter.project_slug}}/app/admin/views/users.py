@@ -4,7 +4,6 @@ from functools import partial
 from typing import cast
 from uuid import UUID
 
-from pydantic import TypeAdapter
 from sqladmin.filters import BooleanFilter, StaticValuesFilter
 from sqlalchemy.orm import InstrumentedAttribute
 from starlette.requests import Request
@@ -33,10 +32,10 @@ _IS_DISABLED = cast("InstrumentedAttribute[bool]", User.disabled_at.is_not(None)
 class UserForm(Form):
     email = StringField(
         "Email",
-        [InputRequired(), conforms_to(TypeAdapter(Email))],
-        description="A changed one counts as not verified; links sent to the old one are void.",
+        [InputRequired(), conforms_to(Email)],
+        description="After a change it counts as not verified; links to the old one are void.",
     )
-    full_name = StringField("Full name", [Optional(), conforms_to(TypeAdapter(FullName))])
+    full_name = StringField("Full name", [Optional(), conforms_to(FullName)])
     role = SelectField(
         "Role",
         choices=[(role.value, role.capitalize()) for role in Role],

@@ -1,6 +1,5 @@
 """The pages of the {things}."""
 
-from pydantic import TypeAdapter
 from wtforms import Form, StringField
 from wtforms.validators import InputRequired
 
@@ -11,7 +10,7 @@ from app.things.schemas import Name
 
 
 class ThingForm(Form):
-    name = StringField("Name", [InputRequired(), conforms_to(TypeAdapter(Name))])
+    name = StringField("Name", [InputRequired(), conforms_to(Name)])
 
 
 class ThingView(OwnedView, model=Thing):
