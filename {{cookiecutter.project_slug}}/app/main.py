@@ -34,6 +34,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
         openapi_url="/openapi.json" if docs else None,
         lifespan=build_lifespan(settings),
+        # The redirect has no ROOT_PATH: it would send a password to the neighbour's address.
+        # Default: True.
+        redirect_slashes=False,
     )
     # As an argument it is deprecated; the server cannot know it, for gunicorn has no such setting.
     app.root_path = settings.root_path

@@ -15,6 +15,12 @@ async def test_unknown_path_is_a_problem(client: AsyncClient) -> None:
     assert response.json()["title"] == "Not Found"
 
 
+async def test_slash_too_many_is_a_404_and_no_redirect_to_an_address_without_root_path(
+    client: AsyncClient,
+) -> None:
+    assert (await client.post("/api/v1/auth/token/", data={})).status_code == 404
+
+
 async def test_wrong_method_is_a_problem_that_names_the_right_one(client: AsyncClient) -> None:
     response = await client.delete("/livez")
     assert (response.status_code, response.headers["allow"]) == (405, "GET, HEAD")
