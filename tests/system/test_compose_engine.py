@@ -190,8 +190,8 @@ def test_admin_logs_in_through_the_door_of_this_machine(shop: Compose) -> None:
     answer = httpx2.post(
         f"{shop.local}/admin/login", data=ADMIN, headers={"Origin": shop.local}, timeout=10
     )
-    assert answer.status_code == 302, answer.text
-    assert answer.headers["location"].endswith("/admin/")
+    assert answer.status_code == 303, answer.text
+    assert answer.headers["location"].endswith("/admin/login/set-up")
 
 
 def test_every_setting_reaches_the_service(shop: Compose) -> None:

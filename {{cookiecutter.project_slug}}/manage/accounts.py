@@ -82,9 +82,11 @@ async def _purge() -> int:
 async def open_database(settings: Settings) -> AsyncIterator[Database]:
     """With one connection, for as long as a command runs."""
     engine = create_engine(settings)
+    database = Database(engine, 1, settings.database_pool_timeout_seconds)
     try:
-        yield Database(engine, 1, settings.database_pool_timeout_seconds)
+        yield database
     finally:
+        database.close()
         await engine.dispose()
 
 

@@ -1,4 +1,4 @@
-"""`manage create-admin`: the password from standard input or a prompt, and what it refuses."""
+"""`manage create-admin` and `reset-second-factor`: what they print and what they refuse."""
 
 from collections.abc import Iterator
 
@@ -55,3 +55,22 @@ def test_admin_is_refused_in_one_line_when_the_email_is_taken() -> None:
     result = create_admin("--password-stdin", typed=f"{PASSWORD}\n")
     assert (result.exit_code, result.output.count("\n")) == (1, 1)
     assert "exists already" in result.output
+
+
+def reset_second_factor(email: str) -> tuple[int, str]:
+    result = CliRunner().invoke(main, ["reset-second-factor", "--email", email])
+    return result.exit_code, result.output
+
+
+def test_second_factor_of_an_admin_who_is_alone_is_reset_once(settings: Settings) -> None:
+    create_admin("--password-stdin", typed=f"{PASSWORD}\n")
+    added = "INSERT INTO second_factor (user_id, encrypted_secret, last_step) SELECT id, '', 0"
+    execute(make_url(str(settings.database_url)), f"{added} FROM app_user")
+    exit_code, output = reset_second_factor(EMAIL.upper())
+    assert (exit_code, "sets up another one" in output) == (0, True)
+    assert reset_second_factor(EMAIL)[0] == 1
+
+
+def test_reset_of_a_second_factor_fails_when_nobody_has_the_email() -> None:
+    exit_code, output = reset_second_factor("nobody@example.com")
+    assert (exit_code, output.count("\n")) == (1, 1)
