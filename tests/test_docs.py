@@ -35,6 +35,7 @@ PROGRAMS = {
         "kubectl",
         "nginx",
         "apt-get",
+        ".venv/bin/websockets",
     ),
     *("cookiecutter", "cruft", "pip", "psql", "source", "uv"),
 }

@@ -87,6 +87,10 @@ class InsufficientScopeError(ForbiddenError):
         super().__init__(detail, {"WWW-Authenticate": challenge})
 
 
+class GoneError(AppError):
+    status = HTTPStatus.GONE
+
+
 class ContentTooLargeError(AppError):
     status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
 

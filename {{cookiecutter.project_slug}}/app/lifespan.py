@@ -11,6 +11,7 @@ from app.accounts.email_links import EmailLinks
 from app.accounts.passwords import PasswordHasher, common_passwords
 from app.accounts.tokens import TokenKeys, build_token_keys
 from app.database import Database, close_engine, create_engine
+from app.events.hub import Hub
 from app.mail import build_mailer
 from app.security_events import SecurityEvent, record_event
 from app.settings import Settings
@@ -28,6 +29,7 @@ class State(TypedDict):
     token_keys: TokenKeys
     drain: Drain
     email_links: EmailLinks
+    hub: Hub
 
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[State]]
@@ -44,7 +46,9 @@ def build_lifespan(settings: Settings) -> Lifespan:
         engine = create_engine(settings, pool_size)
         database = Database(engine, pool_size, settings.database_pool_timeout_seconds)
         try:
-            yield build_state(settings, database)
+            state = build_state(settings, database)
+            async with state["hub"].run():
+                yield state
         finally:
             database.close()
             await close_engine(engine)
@@ -56,11 +60,13 @@ def build_state(settings: Settings, database: Database) -> State:
     # A rotation is seen here: a line of every worker that knows the new ring.
     kids = [key.kid for key in settings.token_key_ring]
     record_event(SecurityEvent.TOKEN_KEYS_LOADED, signs=kids[0], verify=kids)
+    drain = Drain()
     return State(
         settings=settings,
         database=database,
         authenticator=Authenticator(database, PasswordHasher(settings), settings),
         token_keys=build_token_keys(settings),
-        drain=Drain(),
+        drain=drain,
         email_links=EmailLinks(database, settings, build_mailer(settings)),
+        hub=Hub(database, settings, drain),
     )

@@ -7,6 +7,8 @@ from app import health
 from app.accounts import router as accounts
 from app.admin.app import mount_admin
 from app.errors import add_error_handlers, problem_responses
+from app.events import router as events
+from app.events.live_page import add_live_page
 from app.items import router as items
 from app.lifespan import build_lifespan
 from app.middleware import BodyLimitMiddleware, FailureMiddleware, RequestMiddleware
@@ -14,7 +16,7 @@ from app.openapi import DocumentedFastAPI, add_docs_pages
 from app.settings import Settings
 
 # One level of routers: each one more costs 30 us for every request.
-ROUTERS = (accounts.users, items.router, accounts.auth)
+ROUTERS = (accounts.users, items.router, accounts.auth, events.router)
 
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 # Those that browsers do not let every page send, and those that they do not show to every page.
@@ -48,6 +50,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     for router in ROUTERS:
         app.include_router(router, prefix="/api/v1", responses=errors)
     app.include_router(accounts.well_known)
+    if settings.environment == "development":
+        add_live_page(app)
     if settings.admin_enabled:
         mount_admin(app, settings)
     # The last one added is the first to see a request.

@@ -36,7 +36,9 @@ class RequestMiddleware:
         started_at = time.perf_counter()
         request_id = _request_id(scope)
         # The body is bytes on the wire; the id reaches handlers and SQL through the state.
-        scope.setdefault("state", {})["request_id"] = request_id
+        state = scope.setdefault("state", {})
+        # A stream must know that nobody reads it.
+        state.update(request_id=request_id, is_head=scope["method"] == "HEAD")
         client = scope.get("client")
         structlog.contextvars.bind_contextvars(
             request_id=request_id, client=client[0] if client else None

@@ -92,6 +92,9 @@ class Settings(LogSettings):
     # A PgBouncer in transaction mode stands before it: statements are prepared anew for each use,
     # and the timeouts below must be set there, on its connections. Migrations go around it.
     database_pgbouncer: bool = False
+    # Where workers hear of new events, with LISTEN: PgBouncer in transaction mode takes it and
+    # delivers nothing. None: DATABASE_URL, or behind PgBouncer a look every 5 s.
+    database_listen_url: DatabaseUrl | None = None
     # None: 5. gunicorn.conf.py plans it for its workers. Default of SQLAlchemy: 5, overflow 10.
     database_pool_size: int | None = Field(default=None, ge=1, le=100)
     # A request that waits longer gets a 503 and may try again. Default of SQLAlchemy: 30.
@@ -180,6 +183,14 @@ class Settings(LogSettings):
             data["service_title"], "service@localhost.localdomain"
         )
     )
+
+    # Events
+    # Each takes about 25 KiB of the worker and an open file of it and of nginx.
+    streams_per_worker_max: int = Field(default=1000, ge=1)
+    # In each worker; a browser opens 6 connections to one host at most.
+    streams_per_user_max: int = Field(default=10, ge=1)
+    # Who comes back later reads everything anew.
+    events_kept_seconds: int = Field(default=7 * 86_400, ge=60)
 
     # Admin
     admin_enabled: bool = True

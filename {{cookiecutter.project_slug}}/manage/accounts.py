@@ -17,6 +17,7 @@ from app.admin import service as administration
 from app.admin.audit import NO_ROW, Actor
 from app.database import Database, create_engine
 from app.errors import AppError
+from app.events import hub
 from app.settings import Settings
 from server.settings import describe
 
@@ -65,7 +66,7 @@ async def _reset_second_factor(email: str) -> bool:
 
 @click.command()
 def purge() -> None:
-    """Delete sessions, email tokens and counted attempts that have expired; for a nightly timer."""
+    """Delete what has expired: sessions, email tokens, counted attempts, events."""
     try:
         deleted = asyncio.run(_purge())
     except AppError as error:
@@ -74,8 +75,9 @@ def purge() -> None:
 
 
 async def _purge() -> int:
-    async with open_database(Settings.load()) as database:
-        return await purge_all(database)
+    settings = Settings.load()
+    async with open_database(settings) as database:
+        return await purge_all(database) + await hub.prune(database, settings)
 
 
 @asynccontextmanager

@@ -19,6 +19,8 @@ WORKERS_MIN = 2
 POOL_SIZE_MAX = 5
 # While gunicorn reloads or replicas are replaced, the old workers are still there.
 GENERATIONS = 2
+# Outside of its pool each worker keeps one open, on which it hears of new events (LISTEN).
+LISTENING = 1
 # gunicorn's master: 36 MiB of its own were measured (PSS).
 MASTER_MEMORY_MIB = 50
 
@@ -52,21 +54,26 @@ def plan_capacity(
     if workers != planned:
         reasons.append(f"WEB_CONCURRENCY sets {workers} instead of {planned}")
     pool_size = plan_pool_size(settings, workers)
-    connections = settings.replicas * workers * pool_size * GENERATIONS
+    connections = count_connections(settings.replicas, workers, pool_size)
     reasons.append(
-        f"replicas {settings.replicas} x workers {workers} x pool {pool_size}"
-        f" x {GENERATIONS} while reloading = {connections} connections"
+        f"replicas {settings.replicas} x workers {workers} x (pool {pool_size} + {LISTENING} to"
+        f" listen) x {GENERATIONS} while reloading = {connections} connections"
     )
     budget = settings.database_connection_budget
     shortages = tuple(resource for allowed, resource in by_resource if allowed < 1)
     return Plan(workers, pool_size, connections, budget, tuple(reasons), shortages)
 
 
+def count_connections(replicas: int, workers: int, pool_size: int) -> int:
+    """The most that are open at once, while all workers are replaced."""
+    return replicas * workers * (pool_size + LISTENING) * GENERATIONS
+
+
 def plan_pool_size(settings: ServerSettings, workers: int) -> int:
     if settings.database_pool_size:
         return settings.database_pool_size
     room = settings.database_connection_budget // (settings.replicas * workers * GENERATIONS)
-    return max(1, min(room, POOL_SIZE_MAX))
+    return max(1, min(room - LISTENING, POOL_SIZE_MAX))
 
 
 def _workers_by_resource(settings: ServerSettings, machine: Machine) -> list[tuple[int, str]]:
@@ -78,7 +85,7 @@ def _workers_by_resource(settings: ServerSettings, machine: Machine) -> list[tup
         needed = GENERATIONS * settings.worker_memory_mib + settings.worker_peak_memory_mib
         room = max(0, mib - MASTER_MEMORY_MIB) // needed
         limits.append((room, f"{mib} MiB of memory"))
-    room = settings.database_connection_budget // (settings.replicas * GENERATIONS)
+    room = settings.database_connection_budget // count_connections(settings.replicas, 1, 1)
     limits.append((room, f"{settings.database_connection_budget} connections"))
     return limits
 

@@ -39,6 +39,8 @@ CANCEL_SECONDS = 0.5
 # after the time to drain.
 LIFESPAN_SECONDS = 1.0
 POLL_SECONDS = 0.05
+# A peer that reads nothing for so long is cut off when its connection is to close.
+UNREAD_SECONDS = 3.0
 
 
 class Drain:
@@ -83,6 +85,8 @@ class GracefulServer(Server):
         self._on_max_requests = on_max_requests
         self._service_stops = False
         self._is_quick = False
+        # Bytes that wait in connections that are closed, and since when it is this number.
+        self._unread: dict[Protocols, tuple[int, float]] = {}
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -179,9 +183,24 @@ class GracefulServer(Server):
         while (state.connections or state.tasks) and time.monotonic() < until:
             if self._is_quick:
                 break
+            self._cut_off_unread()
             await asyncio.sleep(POLL_SECONDS)
         if state.tasks:
             await self._cancel(set(state.tasks))
+
+    def _cut_off_unread(self) -> None:
+        """A connection that is closed stays until its last bytes are read; some peers never do."""
+        now, seen = time.monotonic(), self._unread
+        self._unread = {}
+        for connection in list(self.server_state.connections):
+            transport = connection.transport
+            if not transport.is_closing():
+                continue
+            size = transport.get_write_buffer_size()
+            former_size, since = seen.get(connection, (size, now))
+            self._unread[connection] = (size, since if size == former_size else now)
+            if size == former_size and now - since > UNREAD_SECONDS:
+                transport.abort()
 
     async def _end_lifespan(self, until: float) -> None:
         try:

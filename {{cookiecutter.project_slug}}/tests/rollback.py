@@ -7,6 +7,7 @@ from typing import cast
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
+from app.announcements import COLLECTOR
 from app.database import Database
 
 
@@ -26,7 +27,10 @@ class RollbackDatabase(Database):
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncSession]:
         session = AsyncSession(
-            self.connection, join_transaction_mode="create_savepoint", expire_on_commit=False
+            self.connection,
+            join_transaction_mode="create_savepoint",
+            expire_on_commit=False,
+            info={COLLECTOR: self.announcements},
         )
         # What PostgreSQL refuses is told as by the real one.
         async with self._slot(), session, session.begin():

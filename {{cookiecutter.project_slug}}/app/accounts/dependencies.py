@@ -13,8 +13,8 @@ from app.accounts import repository, roles
 from app.accounts.authentication import Authenticator, LoginOrigin
 from app.accounts.email_links import EmailLinks, send_password_notice
 from app.accounts.repository import AuthenticatedUser
-from app.accounts.tokens import TokenKeys, read_access_token
-from app.database import get_database
+from app.accounts.tokens import AccessClaims, TokenKeys, read_access_token
+from app.database import Database, get_database
 from app.errors import ForbiddenError, InsufficientScopeError, UnauthorizedError
 from app.openapi import TOKEN_PATH
 from app.websockets import find_token, is_own_origin
@@ -70,18 +70,28 @@ class _CurrentUserScheme(SecurityBase):
         self, connection: HTTPConnection, required: SecurityScopes
     ) -> AuthenticatedUser:
         keys, database = await get_token_keys(connection), await get_database(connection)
-        claims = read_access_token(keys, _find_token(connection))
-        current_user = await repository.get_current_user(database, claims.sid, claims.sub)
-        if current_user is None:
-            raise UnauthorizedError("The session has ended.")
-        # The token says what was granted at login, the role what is true now.
-        granted = current_user.role.scopes.intersection(claims.scope.split())
-        if not granted.issuperset(required.scopes):
-            raise InsufficientScopeError(required.scope_str)
-        return current_user
+        token = find_access_token(connection)
+        if not token:
+            raise UnauthorizedError("Send an access token: Authorization: Bearer <token>.")
+        claims = read_access_token(keys, token)
+        return await authenticate(database, claims, required)
 
 
-def _find_token(connection: HTTPConnection) -> str:
+async def authenticate(
+    database: Database, claims: AccessClaims, required: SecurityScopes
+) -> AuthenticatedUser:
+    current_user = await repository.get_current_user(database, claims.sid, claims.sub)
+    if current_user is None:
+        raise UnauthorizedError("The session has ended.")
+    # The token says what was granted at login, the role what is true now.
+    granted = current_user.role.scopes.intersection(claims.scope.split())
+    if not granted.issuperset(required.scopes):
+        raise InsufficientScopeError(required.scope_str)
+    return current_user
+
+
+def find_access_token(connection: HTTPConnection) -> str:
+    """Empty when there is none."""
     scheme, token = get_authorization_scheme_param(connection.headers.get("authorization"))
     if scheme.lower() != "bearer":
         token = ""
@@ -89,8 +99,6 @@ def _find_token(connection: HTTPConnection) -> str:
         if not is_own_origin(connection):
             raise ForbiddenError("CORS_ORIGINS does not name this origin.")
         token = token or find_token(connection) or ""
-    if not token:
-        raise UnauthorizedError("Send an access token: Authorization: Bearer <token>.")
     return token
 
 

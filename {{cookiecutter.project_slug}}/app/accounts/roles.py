@@ -5,6 +5,7 @@ from enum import StrEnum
 from typing import Self
 
 ACCOUNT = "account"
+EVENTS_READ = "events:read"
 ITEMS_READ = "items:read"
 ITEMS_WRITE = "items:write"
 ADMIN = "admin"
@@ -12,6 +13,7 @@ ADMIN = "admin"
 # The texts are shown by the Authorize dialogue of the OpenAPI page.
 SCOPES = {
     ACCOUNT: "Change the account: name, password, sessions.",
+    EVENTS_READ: "Follow what changes.",
     ITEMS_READ: "Read items.",
     ITEMS_WRITE: "Create, change and delete items.",
     ADMIN: "Use the admin app and what else only administrators may do.",
@@ -21,7 +23,7 @@ SCOPES = {
 class Role(StrEnum):
     """One line for each: what is stored in the column, then the scopes it may have."""
 
-    MEMBER = "member", ACCOUNT, ITEMS_READ, ITEMS_WRITE
+    MEMBER = "member", ACCOUNT, EVENTS_READ, ITEMS_READ, ITEMS_WRITE
     ADMIN = "admin", *SCOPES
 
     scopes: frozenset[str]

@@ -12,6 +12,7 @@ from uuid_utils.compat import uuid7
 
 from app.accounts.models import User
 from app.database import Model
+from app.events.recording import Followed
 
 
 class ItemStatus(StrEnum):
@@ -19,7 +20,7 @@ class ItemStatus(StrEnum):
     DONE = "done"
 
 
-class Item(Model):
+class Item(Followed, Model):
     __tablename__ = "item"
 
     # Version 7: ids made later sort later, so pages need no other column.

@@ -17,7 +17,13 @@ from doctor.settings import (
     trusts_everybody,
 )
 from doctor.timeouts import Value, read_table
-from server.capacity import GENERATIONS, MASTER_MEMORY_MIB, plan_capacity, plan_pool_size
+from server.capacity import (
+    GENERATIONS,
+    MASTER_MEMORY_MIB,
+    count_connections,
+    plan_capacity,
+    plan_pool_size,
+)
 from server.machine import Machine
 
 _INTERPOLATION = re.compile(r"\$\{\w+(?::?-([^}]*)|[^}]*)\}|\$\w+")
@@ -228,7 +234,7 @@ def _check_replicas(deployment: Deployment, settings: AllSettings) -> Iterator[F
         )
     workers = settings.web_concurrency
     if workers:
-        connections = replicas * workers * plan_pool_size(settings, workers) * GENERATIONS
+        connections = count_connections(replicas, workers, plan_pool_size(settings, workers))
         budget = settings.database_connection_budget
         if connections > budget:
             yield mistake(

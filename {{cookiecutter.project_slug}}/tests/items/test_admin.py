@@ -5,8 +5,10 @@ import csv
 import pytest
 from httpx2 import AsyncClient
 
+from app.database import Database
 from tests.admin.test_admin import OWN_ORIGIN, admin, admin_id
 from tests.conftest import SignedInUser
+from tests.items.test_events import events_of
 
 __all__ = ["admin", "admin_id"]
 
@@ -66,3 +68,13 @@ async def test_deletion_of_a_user_counts_the_items(
 
 async def test_empty_list_of_items_says_so(admin: AsyncClient) -> None:
     assert "There are no items yet." in (await admin.get("/admin/item/list")).text
+
+
+async def test_owner_is_told_when_an_admin_changes_or_deletes(
+    admin: AsyncClient, user: SignedInUser, item_id: str, database: Database
+) -> None:
+    form = {"title": "Buy bread", "status": "open", "save": "Save"}
+    await admin.post(f"/admin/item/edit/{item_id}", data=form, headers=OWN_ORIGIN)
+    await admin.post("/admin/item/action/delete", data={"pks": item_id}, headers=OWN_ORIGIN)
+    kinds = [kind for _, kind, _ in await events_of(database, user.id)]
+    assert kinds == ["item.created", "item.changed", "item.deleted"]

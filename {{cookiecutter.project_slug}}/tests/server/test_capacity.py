@@ -51,9 +51,9 @@ def test_workers_are_bounded_by_memory(mib: int, workers: int) -> None:
 
 @pytest.mark.parametrize(
     ("workers", "replicas", "budget", "pool_size"),
-    [(2, 1, 90, 5), (4, 3, 90, 3), (8, 1, 90, 5), (16, 1, 90, 2), (4, 1, 8, 1), (4, 1, 7, 1)],
+    [(2, 1, 90, 5), (4, 3, 90, 2), (8, 1, 90, 4), (16, 1, 90, 1), (4, 1, 8, 1), (4, 1, 7, 1)],
 )
-def test_pool_is_the_budget_divided_with_the_reload_counted_twice(
+def test_pool_is_the_budget_divided_when_reload_and_listening_are_counted(
     workers: int, replicas: int, budget: int, pool_size: int
 ) -> None:
     settings = make_settings(replicas=replicas, database_connection_budget=budget)
@@ -64,12 +64,12 @@ def test_pool_is_the_budget_divided_with_the_reload_counted_twice(
 @pytest.mark.parametrize("replicas", [1, 2, 7])
 def test_plan_stays_in_the_budget(cores: int, replicas: int) -> None:
     plan = plan_capacity(make_settings(replicas=replicas), Machine(cores))
-    assert plan.connections == replicas * plan.workers * plan.pool_size * 2 <= 90
+    assert plan.connections == replicas * plan.workers * (plan.pool_size + 1) * 2 <= 90
 
 
 def test_operator_wins_and_is_told() -> None:
     plan = plan_capacity(make_settings(database_pool_size=20), Machine(2), web_concurrency=7)
-    assert (plan.workers, plan.pool_size, plan.connections) == (7, 20, 280)
+    assert (plan.workers, plan.pool_size, plan.connections) == (7, 20, 294)
     assert "WEB_CONCURRENCY sets 7 instead of 2" in str(plan)
 
 
@@ -100,13 +100,13 @@ def test_capacity_is_that_of_the_service_when_its_process_is_named(tmp_path: Pat
         said = subprocess.run(asked, cwd=ROOT, capture_output=True, check=True)
         service.communicate()
     plan = json.loads(said.stdout)
-    assert (plan["workers"], plan["connections"]) == (7, 2 * 7 * plan["pool_size"] * 2)
+    assert (plan["workers"], plan["connections"]) == (7, 2 * 7 * (plan["pool_size"] + 1) * 2)
 
 
 def test_capacity_is_printed_as_json() -> None:
     plan = json.loads(capacity("--json", WEB_CONCURRENCY="3", REPLICAS="2"))
     assert plan["workers"] == 3
-    assert plan["connections"] == 2 * 3 * plan["pool_size"] * 2
+    assert plan["connections"] == 2 * 3 * (plan["pool_size"] + 1) * 2
     assert plan["connection_budget"] == 90
 
 

@@ -18,6 +18,12 @@ from tests.servers import DEADLINE_SECONDS, Gunicorn, listens, wait_until
 pytestmark = pytest.mark.system
 
 
+HANDSHAKE = (
+    b"GET /flood/ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+
+
 @dataclass
 class Departure:
     """What clients saw of a worker that was terminated while they were connected."""
@@ -64,6 +70,18 @@ def test_stream_ends_when_terminated(departure: Departure) -> None:
 
 def test_websocket_is_closed_with_service_restart_when_terminated(departure: Departure) -> None:
     assert departure.websocket_code == 1012
+
+
+def test_peer_that_never_reads_holds_no_departure_up(start: Start) -> None:
+    gunicorn = start()
+    # The smallest buffer: what the kernel takes is not what is tested.
+    with socket.socket() as peer:
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        peer.connect(("127.0.0.1", gunicorn.port))
+        peer.sendall(HANDSHAKE)
+        wait_until(lambda: "buffers full" in gunicorn.log())
+        # The time to drain is 28 s.
+        assert gunicorn.stop(within_seconds=15) == 0
 
 
 def test_readiness_turns_before_the_listener_closes_when_terminated(departure: Departure) -> None:

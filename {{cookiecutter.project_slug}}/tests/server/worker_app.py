@@ -5,7 +5,7 @@ import atexit
 import os
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TypedDict
 
 from fastapi import FastAPI, Request, Response, WebSocket, WebSocketDisconnect
@@ -48,6 +48,7 @@ def create_app() -> FastAPI:
     app.add_api_route("/readyz", readyz)
     app.add_api_route("/stream", stream)
     app.add_api_websocket_route("/ws", websocket)
+    app.add_api_websocket_route("/flood/ws", flood)
     return app
 
 
@@ -86,3 +87,12 @@ async def websocket(websocket: WebSocket) -> None:
         await websocket.receive_text()
     except WebSocketDisconnect:
         say("websocket closed")
+
+
+async def flood(websocket: WebSocket) -> None:
+    await websocket.accept()
+    with suppress(WebSocketDisconnect, TimeoutError):
+        while True:
+            async with asyncio.timeout(1):
+                await websocket.send_text("x" * 65_536)
+    say("buffers full")
