@@ -14,7 +14,7 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -114,11 +114,11 @@ def _measure_all(options: Options) -> list[Measured]:
             done = f"round {number + 1} of {options.rounds}, {place + 1} of {len(pairs)}"
             print(f"{done}: {workers} workers, pool {pool_size}", file=sys.stderr, flush=True)
             with _serving(binary, workers, pool_size) as (port, gunicorn):
-                request = _authenticated_read(port)
+                request = authenticated_read(port)
                 for connections in options.connections:
                     choice = Choice(workers, pool_size, connections)
                     full = Load(port, request, connections, options.seconds)
-                    rate = rate or _RATE_SHARE * _drive(full).requests_per_second
+                    rate = rate or _RATE_SHARE * drive(full).requests_per_second
                     measured.append(_measure(choice, full, rate, gunicorn.process.pid))
     return measured
 
@@ -155,7 +155,7 @@ def _serving(binary: str, workers: int, pool_size: int) -> Iterator[tuple[int, C
                         output=log,
                     )
                 )
-            _wait_until_ready(http_port, children)
+            wait_until_ready(http_port, children)
             yield http_port, children[0]
         finally:
             supervisor.stop(children, inbox, STOP_WITHIN_SECONDS)
@@ -163,12 +163,12 @@ def _serving(binary: str, workers: int, pool_size: int) -> Iterator[tuple[int, C
             raise KeyboardInterrupt
 
 
-def _wait_until_ready(port: int, children: Sequence[Child]) -> None:
+def wait_until_ready(port: int, children: Sequence[Child]) -> None:
     deadline = time.monotonic() + READY_WITHIN_SECONDS
     while time.monotonic() < deadline:
         supervisor.raise_if_dead(children)
         try:
-            if _call(port, "GET", "/readyz")[0] == http.HTTPStatus.OK:
+            if call(port, "GET", "/readyz")[0] == http.HTTPStatus.OK:
                 return
         except OSError:
             pass
@@ -176,13 +176,13 @@ def _wait_until_ready(port: int, children: Sequence[Child]) -> None:
     raise RuntimeError(f"Not ready within {READY_WITHIN_SECONDS} s.")
 
 
-def _authenticated_read(port: int) -> bytes:
+def authenticated_read(port: int) -> bytes:
     """The request of a user of its own, as it goes over the wire."""
     # Known already after the first start.
-    _call(port, "POST", "/api/v1/users", json.dumps(USER), "application/json")
+    call(port, "POST", "/api/v1/users", json.dumps(USER), {"Content-Type": "application/json"})
     form = urlencode({"username": USER["email"], "password": USER["password"]})
-    form_type = "application/x-www-form-urlencoded"
-    status, answer = _call(port, "POST", "/api/v1/auth/token", form, form_type)
+    form_type = {"Content-Type": "application/x-www-form-urlencoded"}
+    status, answer = call(port, "POST", "/api/v1/auth/token", form, form_type)
     if status != http.HTTPStatus.OK:
         raise RuntimeError(f"Nobody could log in: {status} {answer.decode(errors='replace')}")
     token = json.loads(answer)["access_token"]
@@ -191,12 +191,16 @@ def _authenticated_read(port: int) -> bytes:
     ).encode()
 
 
-def _call(
-    port: int, method: str, path: str, body: str | None = None, content_type: str = ""
+def call(
+    port: int,
+    method: str,
+    path: str,
+    body: str | None = None,
+    headers: Mapping[str, str] | None = None,
 ) -> tuple[int, bytes]:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     try:
-        connection.request(method, path, body, {"Content-Type": content_type} if body else {})
+        connection.request(method, path, body, headers or {})
         response = connection.getresponse()
         return response.status, response.read()
     finally:
@@ -206,12 +210,12 @@ def _call(
 def _measure(choice: Choice, full: Load, rate: float, gunicorn_pid: int) -> Measured:
     spin_ms = _spin()
     # Caches, connections, the prepared statement: not what is measured.
-    _drive(Load(full.port, full.request, full.connections, min(1, full.seconds)))
-    before = _cpu_seconds(gunicorn_pid)
-    closed = _drive(full)
-    after = _cpu_seconds(gunicorn_pid)
+    drive(Load(full.port, full.request, full.connections, min(1, full.seconds)))
+    before = cpu_seconds(gunicorn_pid)
+    closed = drive(full)
+    after = cpu_seconds(gunicorn_pid)
     cpu = (after - before) / len(closed.latencies_ms) * 1e6 if before and after else None
-    steady = _drive(Load(full.port, full.request, full.connections, full.seconds, rate))
+    steady = drive(Load(full.port, full.request, full.connections, full.seconds, rate))
     return Measured(
         choice,
         closed.requests_per_second,
@@ -224,7 +228,7 @@ def _measure(choice: Choice, full: Load, rate: float, gunicorn_pid: int) -> Meas
     )
 
 
-def _drive(one: Load) -> Outcome:
+def drive(one: Load) -> Outcome:
     # The service's own loop: asyncio's would cost this process twice as much.
     with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:
         return runner.run(load.run(one))
@@ -236,7 +240,7 @@ def _spin() -> float:
     return (time.perf_counter() - began) * 1000
 
 
-def _cpu_seconds(master_pid: int) -> float:
+def cpu_seconds(master_pid: int) -> float:
     """Of gunicorn and its workers so far; 0 where the system has no /proc."""
     pids = [str(master_pid)]
     for children in Path(f"/proc/{master_pid}/task").glob("*/children"):

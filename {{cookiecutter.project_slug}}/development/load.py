@@ -27,6 +27,8 @@ class Load:
     seconds: float
     # Requests per second, for all connections together; None: each as fast as it is answered.
     rate: float | None = None
+    # Another one is a failure.
+    status: bytes = b"200"
 
 
 @dataclass
@@ -85,7 +87,7 @@ async def _work(load: Load, due_times: Iterator[float], outcome: Outcome) -> Non
             connection.close()
             continue
         outcome.latencies_ms.append((time.perf_counter() - due) * 1000)
-        if status != b"200":
+        if status != load.status:
             outcome.failures[status.decode()] += 1
     connection.close()
 
