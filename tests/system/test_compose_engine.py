@@ -240,7 +240,7 @@ def test_release_finds_its_files_when_the_shell_names_them(shop: Compose) -> Non
 
 def test_broken_release_leaves_the_old_one(shop: Compose, target: Target) -> None:
     old = shop.container("service")
-    broken = 'FROM shop:before\nCMD ["python", "-c", "raise SystemExit(1)"]\n'
+    broken = 'FROM shop:before\nCMD ["python", "-c", "import time; time.sleep(600)"]\n'
     shop.engine.build_image("shop:broken", broken)
 
     def release() -> None:

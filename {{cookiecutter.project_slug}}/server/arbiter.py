@@ -25,10 +25,16 @@ class Master(Arbiter):
     def handle_hup(self) -> None:
         """Gunicorn would end with the first mistake, and the service with it."""
         mistake = self._find_mistake()
+        if not mistake:
+            configuration = self.app.cfg
+            try:
+                super().handle_hup()
+            except (Exception, SystemExit) as error:
+                # A file has changed since it was tried.
+                self.app.cfg = configuration
+                mistake = _reason(error)
         if mistake:
             log.error("Nothing is reloaded, the workers go on: %s", mistake)
-        else:
-            super().handle_hup()
 
     def handle_int(self) -> None:
         # Gunicorn would cut the requests. It still does at the second one.

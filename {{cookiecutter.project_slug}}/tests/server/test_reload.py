@@ -58,6 +58,16 @@ def test_workers_stay_when_a_reload_meets_a_mistake(
     assert "Traceback" not in gunicorn.log()
 
 
+def test_workers_stay_when_a_file_breaks_after_it_was_tried(start: Start) -> None:
+    gunicorn = start()
+    old = gunicorn.worker_pid()
+    with (gunicorn.directory / "gunicorn.conf.py").open("a") as broken:
+        broken.write("import os; os.path.exists('tried') and 1 / 0; open('tried', 'w').close()")
+    gunicorn.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: "the workers go on: ZeroDivisionError" in gunicorn.log())
+    assert gunicorn.worker_pid() == old
+
+
 @pytest.mark.parametrize(
     ("place", "in_stacks"), [("lifespan", "LifespanOn.main()"), ("create_app", "in create_app")]
 )
