@@ -30,9 +30,9 @@ class Master(Arbiter):
             try:
                 super().handle_hup()
             except (Exception, SystemExit) as error:
-                # A file has changed since it was tried.
+                # A hook has found it, or a file has changed since it was tried.
                 self.app.cfg = configuration
-                mistake = _reason(error)
+                mistake = " ".join(_reason(error).split())
         if mistake:
             log.error("Nothing is reloaded, the workers go on: %s", mistake)
 

@@ -35,6 +35,7 @@ def test_old_worker_stays_when_the_new_release_is_broken(start: Start) -> None:
     ("file", "mistake", "sentence"),
     [
         (".env", "SERVER_BACKLOG=many", "SERVER_BACKLOG: Input should be a valid integer"),
+        (".env", "DATABASE_POOL_SIZE=many", "DATABASE_POOL_SIZE: Input should be a valid integer"),
         (".env", "UVICORN_PORT=80", "UVICORN_PORT has no effect behind gunicorn"),
         ("gunicorn.conf.py", "workers = (", "SyntaxError: '(' was never closed (gunicorn.conf.py"),
         ("gunicorn.conf.py", "workers = -1", "ValueError"),
