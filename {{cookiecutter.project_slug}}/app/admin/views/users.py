@@ -52,7 +52,7 @@ def _role_action(role: Role) -> Action:
         f"They may do what a user with the role {role} may do, with their next request.",
         partial(service.give_role, role=role),
         lambda user: cast("User", user).role != role,
-        question=f"Make {{}} {role}?",
+        question="Make {} " + f"{role}?",
     )
 
 
@@ -99,6 +99,7 @@ class UserView(AuditedView, model=User):
             "They are logged out everywhere; their app's codes and their recovery codes are void.",
             service.reset_second_factors,
             lambda user: ADMIN in cast("User", user).role.scopes,
+            question="Reset the second factor of {}?",
         ),
     } | {f"make-{role}": _role_action(role) for role in Role}
 
