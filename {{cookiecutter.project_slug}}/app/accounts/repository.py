@@ -167,12 +167,6 @@ async def list_sessions(database: Database, user_id: UUID, row_count: int) -> Se
     return [SessionRow(*row) for row in rows]
 
 
-async def add_session(session: AsyncSession, row: Session, token_hash: bytes) -> None:
-    session.add(row)
-    await session.flush()
-    await add_refresh_token(session, row.id, token_hash)
-
-
 async def touch_session(
     session: AsyncSession, session_id: UUID, values: Mapping[str, object]
 ) -> None:
@@ -191,11 +185,6 @@ async def count_refreshes(session: AsyncSession, session_id: UUID, period: timed
 async def delete_spent_tokens(session: AsyncSession, session_id: UUID, kept: timedelta) -> None:
     statement = delete(RefreshToken).where(RefreshToken.session_id == session_id)
     await session.execute(statement.where(RefreshToken.used_at < func.now() - kept))
-
-
-async def add_refresh_token(session: AsyncSession, session_id: UUID, token_hash: bytes) -> None:
-    session.add(RefreshToken(session_id=session_id, token_hash=token_hash))
-    await session.flush()
 
 
 async def lock_session_of_token(session: AsyncSession, token_hash: bytes) -> None:

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.accounts import repository, roles
 from app.accounts.authentication import Authenticator, Login, LoginOrigin
-from app.accounts.models import Session
+from app.accounts.models import RefreshToken, Session
 from app.accounts.repository import (
     AuthenticatedUser,
     Credentials,
@@ -71,7 +71,9 @@ async def log_in(authenticator: Authenticator, keys: TokenKeys, login: Login) ->
     database = authenticator.database
     async with database.transaction() as session:
         await refuse_outdated(session, user)
-        await repository.add_session(session, row, hash_opaque_token(refresh_token))
+        session.add(row)
+        await session.flush()
+        session.add(RefreshToken(session_id=row.id, token_hash=hash_opaque_token(refresh_token)))
     record_event(
         SecurityEvent.LOGIN_SUCCEEDED, user.user_id, door=login.door, session_id=str(row.id)
     )
@@ -100,7 +102,7 @@ async def refresh(
             await _refuse_too_many(session, owner)
             await repository.delete_spent_tokens(session, owner.session_id, _SPENT_TOKENS_KEPT)
             token_hash = hash_opaque_token(refresh_token)
-            await repository.add_refresh_token(session, owner.session_id, token_hash)
+            session.add(RefreshToken(session_id=owner.session_id, token_hash=token_hash))
             values = {**asdict(origin), "expires_at": _expires_at(keys.settings, owner.started_at)}
             await repository.touch_session(session, owner.session_id, values)
         else:
