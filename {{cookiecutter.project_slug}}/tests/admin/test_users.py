@@ -105,7 +105,8 @@ async def test_only_actions_that_do_something_are_offered(
     assert _actions((await admin.get(page)).text) == ["disable", "end-sessions", "make-admin"]
     await act(admin, "disable", user.id)
     await act(admin, "make-admin", user.id)
-    assert _actions((await admin.get(page)).text) == ["enable", "end-sessions", "make-member"]
+    offered = ["enable", "end-sessions", "make-member", "reset-second-factor"]
+    assert _actions((await admin.get(page)).text) == offered
 
 
 async def test_session_of_an_admin_tells_where_it_comes_from(
