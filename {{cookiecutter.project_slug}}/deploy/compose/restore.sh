@@ -26,13 +26,19 @@ if [ "$tables" -gt 0 ] && [ "$replace" = no ]; then
     exit 1
 fi
 
+# Numbers of events now mean others than before: who resumes from one of them is told so.
+# An older dump has no such table.
+new_epochs="DO 'BEGIN IF to_regclass(''event_head'') IS NOT NULL THEN
+    UPDATE event_head SET epoch = DEFAULT; END IF; END';"
+
 sql() {
     echo 'BEGIN; SET client_min_messages = warning;'
     echo 'DROP SCHEMA public CASCADE; CREATE SCHEMA public;'
     # COMMIT only when the dump was read to its end.
     pg_restore --no-owner --no-privileges --file=- "$dump" &&
         # The dump leaves no name to search in.
-        echo 'SET search_path = public;' && cat "$grants" && echo "COMMIT; SELECT 'committed';"
+        echo 'SET search_path = public;' && cat "$grants" && echo "$new_epochs" &&
+        echo "COMMIT; SELECT 'committed';"
 }
 done=$(sql | psql --no-psqlrc --quiet --tuples-only --no-align --set=ON_ERROR_STOP=1 \
     --set=service="$PGDATABASE" | tail -n 1)
