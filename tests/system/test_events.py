@@ -26,7 +26,8 @@ pytestmark = pytest.mark.alone
 CLIENTS = 50
 EVENTS = 5000
 WRITERS = 8
-WITHIN_SECONDS = 240
+# On a quiet machine it takes a minute.
+WITHIN_SECONDS = 420
 PATH = "/api/v1/events"
 _LOST = (httpx2.HTTPError, OSError, EOFError, WebSocketException, TimeoutError)
 
