@@ -36,6 +36,7 @@ PROGRAMS = {
         "nginx",
         "apt-get",
         ".venv/bin/websockets",
+        "promtool",
     ),
     *("cookiecutter", "cruft", "pip", "psql", "source", "uv"),
 }

@@ -9,8 +9,9 @@ import os
 from gunicorn.arbiter import Arbiter
 
 from server.arbiter import Master
-from server.capacity import plan_capacity
-from server.handover import child_exit, on_reload, pre_fork  # noqa: F401 (gunicorn's hooks)
+from server.capacity import GENERATIONS, plan_capacity
+from server.exporter import Exporter
+from server.handover import child_exit, mark_old, pre_fork  # noqa: F401 (gunicorn's hooks)
 from server.logs import logging_config
 from server.machine import read_machine
 from server.worker import Worker
@@ -49,5 +50,12 @@ control_socket_disable = True
 def on_starting(server: Arbiter) -> None:
     # Gunicorn has no setting for it.
     server.__class__ = Master
+    Master.exporter = Exporter.prepare(settings, plan.workers * GENERATIONS)
+    plan.record()
     level = logging.ERROR if plan.shortages else logging.INFO
     logging.getLogger("gunicorn.error").log(level, "%s", plan)
+
+
+def on_reload(server: Arbiter) -> None:
+    plan.record()
+    mark_old(server)

@@ -13,6 +13,7 @@ from app.accounts.tokens import TokenKeys, build_token_keys
 from app.database import Database, close_engine, create_engine
 from app.events.hub import Hub
 from app.mail import build_mailer
+from app.metrics import INFO
 from app.security_events import SecurityEvent, record_event
 from app.settings import Settings
 from server.capacity import POOL_SIZE_MAX
@@ -30,6 +31,8 @@ class State(TypedDict):
     drain: Drain
     email_links: EmailLinks
     hub: Hub
+    # Called every second by the worker (server/vitals.py).
+    measure: Callable[[], None]
 
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[State]]
@@ -61,12 +64,20 @@ def build_state(settings: Settings, database: Database) -> State:
     kids = [key.kid for key in settings.token_key_ring]
     record_event(SecurityEvent.TOKEN_KEYS_LOADED, signs=kids[0], verify=kids)
     drain = Drain()
+    hasher = PasswordHasher(settings)
+
+    def measure() -> None:
+        database.measure()
+        hasher.measure()
+        INFO.set(1, settings.service_version, settings.git_revision or "")
+
     return State(
         settings=settings,
         database=database,
-        authenticator=Authenticator(database, PasswordHasher(settings), settings),
+        authenticator=Authenticator(database, hasher, settings),
         token_keys=build_token_keys(settings),
         drain=drain,
         email_links=EmailLinks(database, settings, build_mailer(settings)),
         hub=Hub(database, settings, drain),
+        measure=measure,
     )

@@ -14,6 +14,14 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import ContentTooLargeError, problem_response
+from app.metrics import (
+    DEADLINES_MISSED,
+    SQL_SECONDS,
+    SQL_STATEMENTS,
+    RequestRecord,
+    current_record,
+)
+from server.metrics import record_request, route_of
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
@@ -43,6 +51,8 @@ class RequestMiddleware:
         structlog.contextvars.bind_contextvars(
             request_id=request_id, client=client[0] if client else None
         )
+        record = RequestRecord()
+        current_record.set(record)
         status = 0
 
         async def send_with_id(message: Message) -> None:
@@ -55,10 +65,14 @@ class RequestMiddleware:
                 headers.setdefault("Cache-Control", "no-store")
             await send(message)
 
+        routed = _as_get(scope)
         try:
-            await self.app(_as_get(scope), receive, send_with_id)
+            await self.app(routed, receive, send_with_id)
         finally:
-            _log_access(scope, status, started_at)
+            seconds, route = time.perf_counter() - started_at, route_of(routed)
+            _count(scope["method"], route, status, seconds, record)
+            if scope["path"] not in _UNLOGGED_PATHS:
+                _log_access(scope, route, status, seconds, record)
             structlog.contextvars.clear_contextvars()
 
 
@@ -112,15 +126,27 @@ def _content_length(scope: Scope) -> int:
     return int(value) if value.isdecimal() else 0
 
 
-def _log_access(scope: Scope, status: int, started_at: float) -> None:
-    if scope["path"] in _UNLOGGED_PATHS:
-        return
+def _count(method: str, route: str, status: int, seconds: float, record: RequestRecord) -> None:
+    record_request(method, route, status, seconds)
+    if record.sql_count:
+        SQL_SECONDS.add(record.sql_seconds, route)
+        SQL_STATEMENTS.add(record.sql_count, route)
+
+
+def _log_access(
+    scope: Scope, route: str, status: int, seconds: float, record: RequestRecord
+) -> None:
     log.info(
         "request",
         method=scope["method"],
+        route=route,
         path=scope["path"],
         status=status,
-        duration_ms=round((time.perf_counter() - started_at) * 1000, 2),
+        duration_ms=round(seconds * 1000, 2),
+        pool_wait_ms=round(record.pool_wait_seconds * 1000, 2),
+        sql_ms=round(record.sql_seconds * 1000, 2),
+        sql_count=record.sql_count,
+        **record.account,
     )
 
 
@@ -158,6 +184,7 @@ class FailureMiddleware:
                 await self.app(scope, receive, send_and_lift)
         except Exception as error:
             is_late = isinstance(error, TimeoutError) and deadline.expired()
+            DEADLINES_MISSED.add(is_late)
             if started or not is_late:
                 log.exception("request failed", method=scope["method"], path=scope["path"])
             if started:

@@ -6,6 +6,7 @@ from uuid import UUID
 
 import structlog
 
+from app.metrics import SECURITY_EVENTS
 from app.settings import Settings
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
@@ -45,6 +46,7 @@ _WARNINGS = frozenset(
 
 def record_event(event: SecurityEvent, user_id: UUID | None = None, **details: object) -> None:
     """The request's id and the client's address are on every line of a request."""
+    SECURITY_EVENTS.add(1, event.value, str(details.get("door", "")))
     write = log.warning if event in _WARNINGS else log.info
     account = {"user_id": str(user_id)} if user_id else {}
     write(event.value, **account, **details)

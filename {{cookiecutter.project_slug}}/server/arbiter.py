@@ -9,7 +9,9 @@ from contextlib import redirect_stderr
 
 from gunicorn.arbiter import Arbiter
 
+from server.exporter import Exporter
 from server.handover import recycle
+from server.metrics import Gauge
 from server.worker import Worker
 
 log = logging.getLogger("gunicorn.error")
@@ -17,10 +19,14 @@ log = logging.getLogger("gunicorn.error")
 # Reading the settings takes a second on a busy machine; meanwhile the master hears no signal.
 RELOAD_CHECK_SECONDS = 10
 
+_WORKERS = Gauge("server_workers", "Workers that serve; two generations while they reload")
+
 
 class Master(Arbiter):
     # TTOU signals that wait for the end of a reload.
     postponed_ttou = 0
+    # Set by gunicorn.conf.py; None without metrics.
+    exporter: Exporter | None = None
 
     def handle_hup(self) -> None:
         """Gunicorn would end with the first mistake, and the service with it."""
@@ -56,6 +62,22 @@ class Master(Arbiter):
                 if isinstance(worker, Worker) and not worker.is_serving():
                     worker.age = 0
         super().manage_workers()
+        self._watch_exporter()
+        serving = [one for one in workers if isinstance(one, Worker) and one.is_serving()]
+        _WORKERS.set(len(serving))
+
+    def kill_worker(self, pid: int, sig: int) -> None:
+        worker = self.WORKERS.get(pid)
+        if isinstance(worker, Worker) and sig == signal.SIGTERM:
+            worker.is_told_to_stop = True
+        super().kill_worker(pid, sig)
+
+    def _watch_exporter(self) -> None:
+        try:
+            if self.exporter is not None:
+                self.exporter.keep_running(self.LISTENERS)
+        except OSError as error:
+            log.error("The metrics cannot be served: %s", error)
 
     def spawn_worker(self) -> int:
         try:

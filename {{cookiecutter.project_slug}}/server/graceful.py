@@ -16,6 +16,7 @@ from uvicorn.config import Config
 from uvicorn.server import Server
 
 from server.output import standard_output
+from server.vitals import TICKS_PER_SECOND, Vitals
 
 if TYPE_CHECKING:
     from uvicorn.server import Protocols
@@ -87,6 +88,7 @@ class GracefulServer(Server):
         self._is_quick = False
         # Bytes that wait in connections that are closed, and since when it is this number.
         self._unread: dict[Protocols, tuple[int, float]] = {}
+        self._vitals = Vitals()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -115,13 +117,20 @@ class GracefulServer(Server):
         self._on_ready()
 
     async def on_tick(self, counter: int) -> bool:
-        # Ten ticks are a second. Uvicorn's own heartbeat comes every timeout / 2 by the time of
+        # Uvicorn's own heartbeat comes every timeout / 2 by the time of
         # day: a stall would last 14 to 30 s, and a clock that is set back would kill workers.
-        if counter % 10 == 0:
+        if counter % TICKS_PER_SECOND == 0:
             self._heartbeat()
             standard_output().flush()
+            self._tell_vitals()
+        self._vitals.tick()
         self._count_requests()
         return await super().on_tick(counter)
+
+    def _tell_vitals(self) -> None:
+        state = self.server_state
+        measure = self.lifespan.state.get("measure")
+        self._vitals.tell(len(state.tasks), len(state.connections), measure)
 
     def _count_requests(self) -> None:
         limit = self._max_requests

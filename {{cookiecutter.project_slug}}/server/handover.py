@@ -3,7 +3,7 @@
 Gunicorn alone stops the old workers as soon as the new ones are forked. A reload goes like this:
 
     operator    -> master       SIGHUP: gunicorn reads gunicorn.conf.py again
-    master         on_reload    marks all workers as old and raises num_workers by their number,
+    master         mark_old     marks all workers as old and raises num_workers by their number,
                                 so that gunicorn forks new ones and stops none
     master         pre_fork     tells each new worker which old ones it replaces, then forks it
     new worker                  waits until workers of an earlier reload are gone, loads the app,
@@ -23,10 +23,15 @@ import signal
 
 from gunicorn.arbiter import Arbiter
 
+from server.exporter import Exporter
+from server.metrics import Counter
 from server.worker import Worker
 
+_STARTS = Counter("server_worker_starts_total", "Workers that were forked")
+_ENDS = Counter("server_worker_ends_total", "Workers that have gone, by reason", "reason")
 
-def on_reload(server: Arbiter) -> None:
+
+def mark_old(server: Arbiter) -> None:
     """Before the new workers are forked; gunicorn has just set num_workers from the settings."""
     for pid, worker in _workers(server).items():
         if not worker.is_serving():
@@ -59,9 +64,14 @@ def pre_fork(server: Arbiter, worker: Worker) -> None:
     to_fork = max(1, server.num_workers - len(workers))
     worker.replaces = free[: math.ceil(len(free) / to_fork)]
     worker.starts_after = stopping if free else set()
+    _STARTS.add()
 
 
 def child_exit(server: Arbiter, worker: Worker) -> None:
+    _ENDS.add(1, worker.end_reason)
+    exporter: Exporter | None = getattr(server, "exporter", None)
+    if exporter is not None:
+        exporter.retire(int(worker.pid))
     if worker.is_old:
         server.num_workers -= 1
 

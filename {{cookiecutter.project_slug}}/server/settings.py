@@ -86,6 +86,14 @@ class ServerSettings(LogSettings):
     # None: a tenth of it, so that workers do not leave together. Default of both: 0.
     server_max_requests_jitter: int | None = Field(default=None, ge=0)
 
+    # /metrics has a listener of its own: it answers while all workers are stuck, and nginx has no
+    # way to it. Whoever reaches it reads how busy the service is. Default of OpenTelemetry: 9464.
+    metrics_host: str = "127.0.0.1"
+    # 0: no metrics.
+    metrics_port: int = Field(default=9464, ge=0, le=65535)
+    # None: /dev/shm, or where temporary files are. It must be memory: a slow disk blocks workers.
+    metrics_dir: Path | None = None
+
     @property
     def max_requests_jitter(self) -> int:
         if self.server_max_requests_jitter is None:

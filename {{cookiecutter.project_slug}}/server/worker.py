@@ -22,6 +22,7 @@ from gunicorn.sock import BaseSocket
 from uvicorn_worker import UvicornWorker
 
 from server.graceful import REPLACED, SIGNALS, STOP, DrainLimits, GracefulServer
+from server.metrics import METRICS_VARIABLE, use_own_files
 from server.settings import ServerSettings
 from server.uvicorn_options import read_uvicorn_options
 
@@ -37,6 +38,9 @@ ABORT_SECONDS = 3
 # A worker can hold thousands of tasks, and gunicorn kills 1 s after it aborts.
 TASKS_SHOWN_MAX = 50
 TASK_FRAMES_MAX = 20
+
+# What a worker says to the master, a byte each.
+_ASKS_FOR_SUCCESSOR, _SERVES = 0, 1
 
 
 class Worker(UvicornWorker):
@@ -60,6 +64,7 @@ class Worker(UvicornWorker):
 
         # Only the master sets and reads these (server/handover.py).
         self.is_old = False
+        self.is_told_to_stop = False
 
         # The master sets these before the fork, the worker reads its copy: process ids.
         self.replaces: list[int] = []
@@ -68,12 +73,23 @@ class Worker(UvicornWorker):
         # Only the worker.
         self._serves = False
 
-        # Shared memory: the worker writes this byte, the master reads it.
-        self._asks_for_successor = mmap.mmap(-1, 1)
+        # Shared memory: the worker writes these bytes, the master reads them.
+        self._said = mmap.mmap(-1, 2)
 
     def has_asked_for_successor(self) -> bool:
         """In the master: this worker is at its SERVER_MAX_REQUESTS-th request."""
-        return self._asks_for_successor[0] == 1
+        return self._said[_ASKS_FOR_SUCCESSOR] == 1
+
+    @property
+    def end_reason(self) -> str:
+        """In the master, once it has gone: a word for the metrics."""
+        if self.aborted:
+            return "stalled"
+        if not self._said[_SERVES]:
+            return "not_started"
+        if self.is_old:
+            return "recycled" if self.has_asked_for_successor() else "reloaded"
+        return "stopped" if self.is_told_to_stop else "crashed"
 
     def is_serving(self) -> bool:
         """In the master: there was a heartbeat, the worker's change of time of a shared file.
@@ -91,6 +107,8 @@ class Worker(UvicornWorker):
         Thread(target=self._watch, args=(boot_seconds,), daemon=True).start()
         if not self.cfg.preload_app:
             _forget_modules_of_the_master()
+        if METRICS_VARIABLE in os.environ:
+            use_own_files()
         try:
             super().load_wsgi()
         except (Exception, SystemExit) as error:
@@ -152,13 +170,14 @@ class Worker(UvicornWorker):
 
     def _begin_to_serve(self) -> None:
         self._serves = True
+        self._said[_SERVES] = 1
         faulthandler.cancel_dump_traceback_later()
         for pid in self.replaces:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, REPLACED)
 
     def _ask_for_successor(self) -> None:
-        self._asks_for_successor[0] = 1
+        self._said[_ASKS_FOR_SUCCESSOR] = 1
 
     def _fail_to_start(self) -> NoReturn:
         # This exit code makes gunicorn stop the whole service. That is right while it starts and an

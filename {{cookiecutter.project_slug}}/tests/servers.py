@@ -152,6 +152,7 @@ def start_gunicorn(
     """In a folder of the test's own, with the `.env` that is there; what it prints is in `log`."""
     port = free_port()
     ours = {"APP_PORT": str(port), "PYTHONPATH": str(ROOT), "WEB_CONCURRENCY": "1"}
+    ours["METRICS_PORT"] = "0"
     descriptors = [listener.fileno()] if listener else []
     start = ["-c", ACTIVATE, *map(str, descriptors)] if listener else ["-m", "gunicorn"]
     with (directory / "log").open("ab") as log:

@@ -34,9 +34,9 @@ MODULES = {
 # From the ground up: a module of `app` may import those of its own floor's package or below.
 FLOORS = (
     ("keys",),
-    ("settings", "websockets"),
+    ("metrics", "settings", "websockets"),
     ("errors",),
-    ("openapi", "schemas", "middleware", "mail", "security_events", "announcements"),
+    ("openapi", "schemas", "middleware", "mail", "security_events", "announcements", "slots"),
     ("database",),
     ("throttling",),
     ("accounts", "health"),

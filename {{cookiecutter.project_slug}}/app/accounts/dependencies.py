@@ -16,6 +16,7 @@ from app.accounts.repository import AuthenticatedUser
 from app.accounts.tokens import AccessClaims, TokenKeys, read_access_token
 from app.database import Database, get_database
 from app.errors import ForbiddenError, InsufficientScopeError, UnauthorizedError
+from app.metrics import current_record
 from app.openapi import TOKEN_PATH
 from app.websockets import find_token, is_own_origin
 
@@ -83,6 +84,9 @@ async def authenticate(
     current_user = await repository.get_current_user(database, claims.sid, claims.sub)
     if current_user is None:
         raise UnauthorizedError("The session has ended.")
+    record = current_record.get()
+    if record is not None:
+        record.account = {"user_id": str(claims.sub), "session_id": str(claims.sid)}
     # The token says what was granted at login, the role what is true now.
     granted = current_user.role.scopes.intersection(claims.scope.split())
     if not granted.issuperset(required.scopes):

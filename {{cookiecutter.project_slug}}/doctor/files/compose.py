@@ -113,7 +113,7 @@ def _kind_of(service: Node) -> str:
     if command.startswith("manage migrate"):
         return "migrate"
     if not service["restart"] or service["restart"].text != "no":
-        if image.startswith("nginx"):
+        if image.startswith("nginx") and "exporter" not in image:
             return "nginx"
         if _is_app(service):
             return "app"

@@ -188,7 +188,8 @@ def _location_of(server: Block, path: str) -> Block | None:
             if pattern == path:
                 return location
         elif modifier in (["~"], ["~*"]):
-            if expression is None and re.search(pattern, path):
+            # Python knows PCRE's name for the end of the text from 3.14 on.
+            if expression is None and re.search(pattern.replace(r"\z", r"\Z"), path):
                 expression = location
         elif path.startswith(pattern) and (
             prefix is None or len(pattern) > len(prefix.arguments[-1])

@@ -48,7 +48,7 @@ class Master:
 
     def reload(self, workers: int) -> None:
         self.num_workers = workers
-        handover.on_reload(cast("Arbiter", self))
+        handover.mark_old(cast("Arbiter", self))
 
     def reap(self, pid: int) -> None:
         handover.child_exit(cast("Arbiter", self), self.WORKERS.pop(pid))

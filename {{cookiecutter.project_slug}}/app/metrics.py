@@ -1,0 +1,70 @@
+"""What the app counts, and what each request has cost; server/metrics.py says how it is kept."""
+
+import time
+from collections.abc import Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+
+from sqlalchemy import Connection, Engine, event
+
+from server.metrics import Counter, Gauge, Histogram
+
+POOL_SIZE = Gauge("app_database_pool_size", "Connections that may be open")
+POOL_IN_USE = Gauge("app_database_pool_in_use", "Connections that requests hold")
+POOL_WAITING = Gauge("app_database_pool_waiting", "Requests that wait for one")
+# Its rate divided by the size is the part of the pool that was in use, peaks included.
+POOL_BUSY = Counter("app_database_pool_busy_seconds_total", "Held by requests")
+# Of those alone that found no free one.
+POOL_WAIT = Histogram("app_database_pool_wait_seconds", "Until a connection was free")
+SQL_SECONDS = Counter(
+    "app_sql_seconds_total", "As the request sees it, busy loop included", "route"
+)
+SQL_STATEMENTS = Counter("app_sql_statements_total", "Statements", "route")
+PASSWORDS_PENDING = Gauge("app_password_hashes_pending", "Hashes that run or wait")
+SHED = Counter("app_requests_shed_total", "Answered 503: come back later", "reason")
+DEADLINES_MISSED = Counter("app_deadlines_missed_total", "Answered 504: took too long")
+SECURITY_EVENTS = Counter("app_security_events_total", "docs/security-events.md", "event", "door")
+INFO = Gauge("app_info", "One for each worker", "version", "revision")
+
+
+@dataclass(slots=True)
+class RequestRecord:
+    """Filled by whoever knows; the middleware writes it into the access line and the metrics."""
+
+    sql_seconds: float = 0.0
+    sql_count: int = 0
+    pool_wait_seconds: float = 0.0
+    # The ids of whoever is signed in.
+    account: Mapping[str, str] = field(default_factory=dict)
+
+
+# Set once for each request and then changed in place: tasks of the request share it.
+current_record: ContextVar[RequestRecord | None] = ContextVar("current_record", default=None)
+
+
+def record_statement(seconds: float) -> None:
+    record = current_record.get()
+    if record is not None:
+        record.sql_seconds += seconds
+        record.sql_count += 1
+
+
+def record_wait(seconds: float) -> None:
+    POOL_WAIT.observe(seconds)
+    record = current_record.get()
+    if record is not None:
+        record.pool_wait_seconds += seconds
+
+
+def watch_statements(engine: Engine) -> None:
+    """Those of sessions; `Database.read_all` knows its own."""
+    event.listen(engine, "before_cursor_execute", _start_clock)
+    event.listen(engine, "after_cursor_execute", _stop_clock)
+
+
+def _start_clock(connection: Connection, *_statement: object) -> None:
+    connection.info["statement_began"] = time.perf_counter()
+
+
+def _stop_clock(connection: Connection, *_statement: object) -> None:
+    record_statement(time.perf_counter() - connection.info["statement_began"])
