@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 from fastapi import FastAPI
 from httpx2 import AsyncClient
+from structlog.testing import capture_logs
 
 from app.lifespan import State
 from tests.conftest import SignedInUser, connect
@@ -83,3 +84,39 @@ async def test_no_answer_is_kept_by_a_cache_unless_its_route_says_so(
         assert response.headers["cache-control"] == "no-store"
     keys = await client.get("/.well-known/jwks.json")
     assert keys.headers["cache-control"] == "public, max-age=300"
+
+
+async def test_access_line_has_what_the_request_cost_and_whose_it_was(
+    client: AsyncClient, user: SignedInUser
+) -> None:
+    with capture_logs() as logs:
+        await client.get("/api/v1/items/00000000-0000-7000-8000-000000000000", headers=user.headers)
+    [line] = [line for line in logs if line["event"] == "request"]
+    assert line["route"] == "/api/v1/items/{item_id}"
+    assert line["sql_count"] == 2
+    assert line["sql_ms"] > 0
+    assert line["user_id"] == str(user.id)
+    assert line["session_id"]
+
+
+async def test_no_secret_reaches_the_log_wherever_it_is_sent(
+    client: AsyncClient, user: SignedInUser, caplog: pytest.LogCaptureFixture
+) -> None:
+    secret = "s3cret-that-nobody-may-read"
+    bearer = {"Authorization": f"Bearer {secret}", "Cookie": f"session={secret}"}
+    form = {"username": user.email, "password": secret}
+    caplog.set_level("DEBUG")
+    with capture_logs() as logs:
+        await client.get("/api/v1/items", params={"token": secret}, headers=bearer)
+        await client.post("/api/v1/auth/token", data=form, headers=bearer)
+        await client.post("/api/v1/auth/token", data={"username": secret, "password": secret})
+        await client.post("/api/v1/auth/refresh", json={"refresh_token": secret})
+        await client.post("/api/v1/users", json={"email": "not an email", "password": secret})
+        await client.post("/api/v1/users", content=f'{{"password": "{secret}"')
+        await client.post("/admin/login", data=form)
+        await client.get("/livez", headers={"X-Request-ID": f"{secret} and a line"})
+    assert len(logs) >= 7
+    assert secret not in repr(logs)
+    # The client of the tests tells where it went.
+    ours = [record.getMessage() for record in caplog.records if record.name != "httpx2"]
+    assert secret not in repr(ours)
