@@ -16,7 +16,12 @@ from app.accounts.roles import EVENTS_READ
 from app.announcements import ACCOUNT, EVENTS
 from app.database import ConnectError, Database, close_engine, create_engine
 from app.errors import AppError, TooManyRequestsError, UnavailableError
-from app.events import repository
+
+# Its listeners hear when sessions end, even in a service where no table is followed.
+from app.events import (
+    recording,  # noqa: F401
+    repository,
+)
 from app.events.streams import (
     LEAVING,
     PAGE_ROWS,
