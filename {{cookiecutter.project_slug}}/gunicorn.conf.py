@@ -52,8 +52,14 @@ def on_starting(server: Arbiter) -> None:
     server.__class__ = Master
     Master.exporter = Exporter.prepare(settings, plan.workers * GENERATIONS)
     plan.record()
+    log = logging.getLogger("gunicorn.error")
     level = logging.ERROR if plan.shortages else logging.INFO
-    logging.getLogger("gunicorn.error").log(level, "%s", plan)
+    log.log(level, "%s", plan)
+    if os.fork() == 0:
+        # In a process of its own: what the master has imported is never read again at a reload.
+        from doctor.start import tell_what_is_wrong  # noqa: PLC0415
+
+        tell_what_is_wrong(log)
 
 
 def on_reload(server: Arbiter) -> None:

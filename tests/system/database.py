@@ -14,7 +14,7 @@ def running_postgres(project: Path, uv: str) -> Iterator[str]:
     """Its address; the project gets a `.venv` and a `.local`."""
     try:
         run_in(project, uv, "manage", "database", "start")
-        yield run_in(project, uv, "manage", "database", "url")
+        yield run_in(project, uv, "manage", "database", "url", "--owner")
     finally:
         run_in(project, uv, "manage", "database", "stop")
 

@@ -31,6 +31,7 @@ class SecurityEvent(StrEnum):
     RECOVERY_CODES_RENEWED = "recovery_codes_renewed"
     ADMIN_ACTION = "admin_action"
     TOKEN_KEYS_LOADED = "token_keys_loaded"  # noqa: S105
+    TOKEN_KEYS_ROTATED = "token_keys_rotated"  # noqa: S105
 
 
 _WARNINGS = frozenset(

@@ -1,6 +1,7 @@
 """A PostgreSQL of the project's own, in `.local/postgres`, for when DATABASE_URL is not set.
 
-Its address goes to `.local/database.env`, where the settings find it.
+It has two roles, as deploy/database makes them: one owns the tables and migrates, the other runs
+the service. The address of the second goes to `.local/database.env`, where the settings find it.
 """
 
 import secrets
@@ -26,20 +27,45 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-__all__ = ["PostgresError", "start", "stop"]
+__all__ = ["PostgresError", "owner_address", "service_address", "start", "stop"]
 
 PROJECT = Path(__file__).resolve().parent.parent
+# In template1, so that each database has them: the app's and those of the tests.
+ROLES = """\
+CREATE ROLE service LOGIN PASSWORD '{password}'
+REVOKE CREATE ON SCHEMA public FROM PUBLIC
+ALTER DEFAULT PRIVILEGES GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO service
+ALTER DEFAULT PRIVILEGES GRANT USAGE, SELECT ON SEQUENCES TO service
+"""
+# Beside the data, where it was made with two roles: before, the owner ran the service as well.
+TWO_ROLES = "two-roles"
 
 
 def start(project: Path = PROJECT) -> str:
-    """Starts what is not running yet; the address for SQLAlchemy."""
+    """Starts what is not running yet; the address of the owner for SQLAlchemy."""
     with _alone(project) as local:
         server = _find(local / "postgres")
         if not postgres_server.is_running(server):
             _create(server)
             _check_major(server)
             postgres_server.launch(server)
-        return _publish(server, local / "database.env")
+        owner = _address(server)
+        _publish(service_address(owner, project), local / "database.env")
+        return owner
+
+
+def service_address(owner: str, project: Path = PROJECT) -> str:
+    """Of the role that runs the service, in the same database."""
+    has_two = (project / ".local/postgres" / TWO_ROLES).exists()
+    return owner.replace("//app:", "//service:", 1) if has_two else owner
+
+
+def owner_address(address: str, project: Path = PROJECT) -> str | None:
+    """Of the role that migrates; None when the address is not that of this database."""
+    file = project / ".local/database.env"
+    if not file.exists() or file.read_text("utf-8") != f"DATABASE_URL={address}\n":
+        return None
+    return address.replace("//service:", "//app:", 1)
 
 
 def stop(project: Path = PROJECT) -> None:
@@ -109,8 +135,8 @@ def _create(server: Server) -> None:
 
 
 def _initialise(server: Server, fresh: Path) -> None:
-    password = server.folder / "password"
-    write_private(password, secrets.token_urlsafe(24), server.account)
+    password, random = server.folder / "password", secrets.token_urlsafe(24)
+    write_private(password, random, server.account)
     login = ["--username=app", f"--pwfile={password}", "--auth=scram-sha-256"]
     options = [*login, "--encoding=UTF8", "--no-instructions"]
     try:
@@ -122,15 +148,19 @@ def _initialise(server: Server, fresh: Path) -> None:
         run(server, ["initdb", *options, "--locale=C"], data=fresh)
     with (fresh / "postgresql.conf").open("a", encoding="utf-8") as configuration:
         configuration.write(f"include_if_exists = '{SETTINGS_FILE}'\n")
-    single_user = ["postgres", "--single", "-c", "exit_on_error=true", "postgres"]
-    run(server, single_user, data=fresh, text="CREATE DATABASE app\n")
+    single_user = ["postgres", "--single", "-c", "exit_on_error=true"]
+    run(server, [*single_user, "template1"], data=fresh, text=ROLES.format(password=random))
+    run(server, [*single_user, "postgres"], data=fresh, text="CREATE DATABASE app\n")
+    write_private(server.folder / TWO_ROLES, "", server.account)
 
 
-def _publish(server: Server, file: Path) -> str:
+def _address(server: Server) -> str:
     password = (server.folder / "password").read_text("utf-8")
     port = postgres_server.read_port(server)
-    address = f"postgresql+asyncpg://app:{password}@127.0.0.1:{port}/app"
+    return f"postgresql+asyncpg://app:{password}@127.0.0.1:{port}/app"
+
+
+def _publish(address: str, file: Path) -> None:
     line = f"DATABASE_URL={address}\n"
     if not file.exists() or file.read_text("utf-8") != line:
         write_private(file, line)
-    return address

@@ -10,15 +10,18 @@ from pydantic import ValidationError
 
 from app.accounts import repository as accounts
 from app.accounts import service, sessions
+from app.accounts.models import User
 from app.accounts.passwords import PasswordHasher
 from app.accounts.roles import Role
 from app.accounts.schemas import UserCreate, read_email
 from app.admin import service as administration
-from app.admin.audit import NO_ROW, Actor
+from app.admin.audit import NO_ROW, Actor, entry
+from app.admin.models import AuditEntry
 from app.database import Database, create_engine
 from app.errors import AppError
 from app.events import hub
 from app.settings import Settings
+from server.logs import configure_logging
 from server.settings import describe
 
 # More would hold its locks for too long.
@@ -83,6 +86,7 @@ async def _purge() -> int:
 @asynccontextmanager
 async def open_database(settings: Settings) -> AsyncIterator[Database]:
     """With one connection, for as long as a command runs."""
+    configure_logging(settings, for_good=False)
     engine = create_engine(settings)
     database = Database(engine, 1, settings.database_pool_timeout_seconds)
     try:
@@ -109,4 +113,10 @@ def _read_password(from_stdin: bool) -> str:
 async def _create_admin(body: UserCreate) -> None:
     settings = Settings.load()
     async with open_database(settings) as database:
-        await service.register_user(database, PasswordHasher(settings), body, role=Role.ADMIN)
+        hasher = PasswordHasher(settings)
+        await service.register_user(database, hasher, body, role=Role.ADMIN, audit=_audit)
+
+
+def _audit(user: User) -> AuditEntry:
+    operator = Actor(NO_ROW, "manage create-admin", None, None)
+    return entry(operator, "create-admin", user, after={"email": user.email, "role": user.role})

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ from dotenv import dotenv_values
 
 if TYPE_CHECKING:
     from alembic.config import Config
+
+    from app.settings import Settings
 
 
 @click.command()
@@ -25,7 +28,7 @@ def migrate(check: bool) -> None:
     from app.settings import Settings  # noqa: PLC0415
     from server.logs import configure_logging  # noqa: PLC0415
 
-    settings = Settings.load()
+    settings = _as_owner(Settings.load())
     configure_logging(settings)
     configuration = Config("alembic.ini")
     configuration.attributes["settings"] = settings
@@ -36,6 +39,15 @@ def migrate(check: bool) -> None:
     except OSError as error:
         raise click.ClickException(f"The database cannot be reached: {error}") from error
     click.echo("The database is at the newest revision.")
+
+
+def _as_owner(settings: "Settings") -> "Settings":
+    """The development database has a role of its own for this, which no setting names."""
+    if settings.database_owner_url or not find_spec("development"):
+        return settings
+    with _launcher() as postgres:
+        owner = postgres.owner_address(str(settings.database_url))
+    return settings.model_copy(update={"database_owner_url": owner})
 
 
 def _migrate(configuration: "Config", check: bool) -> None:
@@ -77,11 +89,15 @@ def stop() -> None:
 
 
 @database.command()
-def url() -> None:
+@click.option("--owner", is_flag=True, help="Of the role that owns the tables.")
+def url(owner: bool) -> None:
     """Print the address that the service uses."""
     from app.settings import Settings  # noqa: PLC0415
 
-    click.echo(str(Settings.load().database_url))
+    settings = Settings.load()
+    settings = _as_owner(settings) if owner else settings
+    address = (settings.database_owner_url if owner else None) or settings.database_url
+    click.echo(str(address))
 
 
 @contextmanager

@@ -17,7 +17,9 @@ from dotenv import set_key
 from pydantic import SecretStr
 
 from app.keys import RSA_KEY_BITS_MIN, Algorithm, SigningKey
+from app.security_events import SecurityEvent, record_event
 from app.settings import Settings
+from server.logs import configure_logging
 
 Ring = tuple[SigningKey, ...]
 
@@ -54,9 +56,13 @@ def rotate(algorithm: Algorithm, path: Path | None, stage: bool, promote: bool, 
     if stage and promote:
         raise click.UsageError("--stage and --promote are two steps: give one of them.")
     _refuse_hidden_file(path)
-    ring = Settings.load().token_key_ring
+    settings = Settings.load()
+    configure_logging(settings, for_good=False)
+    ring = settings.token_key_ring
     ring = _promoted(ring) if promote else _with(generate_key(algorithm), ring, stage)
     _write(ring[:keep], path)
+    kids = [key.kid for key in ring[:keep]]
+    record_event(SecurityEvent.TOKEN_KEYS_ROTATED, signs=kids[0], verify=kids)
     for place, key in enumerate(ring[:keep]):
         click.echo(f"{key.kid} {key.alg} {'verifies' if place else 'signs'}")
     click.echo(f"Written to {path or '.env'}. Restart or reload the service to use it.")

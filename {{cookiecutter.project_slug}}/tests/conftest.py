@@ -49,13 +49,21 @@ def plain_tracebacks() -> None:
     structlog.configure(processors=[structlog.processors.add_log_level, renderer])
 
 
+@pytest.fixture(autouse=True)
+def own_logging() -> Iterator[None]:
+    """Commands configure it for themselves."""
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
+
+
 @pytest.fixture(scope="session")
 def anyio_backend() -> tuple[str, dict[str, bool]]:
     return "asyncio", {"use_uvloop": True}
 
 
 @pytest.fixture(scope="session")
-def database_url() -> Iterator[str]:
+def owner_url() -> Iterator[str]:
     """A database of this process alone, built by the migrations, dropped at the end."""
     server = make_url(os.environ.get("DATABASE_URL") or postgres.start())
     server = server.set(drivername="postgresql+asyncpg")
@@ -65,23 +73,41 @@ def database_url() -> Iterator[str]:
     execute(server, f"DROP DATABASE {name} WITH (FORCE)")
 
 
-def execute(url: URL, statement: str) -> None:
+@pytest.fixture(scope="session")
+def database_url(owner_url: str) -> str:
+    """With the rights that the service has in production: a grant that is missing is seen here."""
+    return owner_url if os.environ.get("DATABASE_URL") else postgres.service_address(owner_url)
+
+
+def execute(url: str | URL, *statements: str) -> None:
     """Outside of any transaction."""
-    asyncio.run(_execute(url, statement))
+    asyncio.run(_execute(url, *statements))
 
 
-async def _execute(url: URL, statement: str) -> None:
+async def _execute(url: str | URL, *statements: str) -> None:
     engine = create_async_engine(url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
     async with engine.connect() as connection:
-        await connection.execute(text(statement))
+        for statement in statements:
+            await connection.execute(text(statement))
+
+
+def empty_tables(settings: Settings) -> None:
+    """As their owner; the audit log lets nobody else delete, tests neither."""
+    execute(
+        str(settings.database_owner_url),
+        "ALTER TABLE audit_entry DISABLE TRIGGER USER",
+        "TRUNCATE app_user, throttle_bucket, audit_entry CASCADE",
+        "ALTER TABLE audit_entry ENABLE TRIGGER USER",
+    )
 
 
 @pytest.fixture(scope="session")
-def settings(database_url: str) -> Settings:
+def settings(database_url: str, owner_url: str) -> Settings:
     return Settings.model_validate(
         {
             "environment": "test",
             "database_url": database_url,
+            "database_owner_url": owner_url,
             "secret_key": "0123456789abcdefghijklmnopqrstuv",
             # The cheapest that argon2 allows: tests are about behaviour, not about cost.
             "password_memory_cost_kib": 8,
@@ -142,11 +168,7 @@ async def committing_database(engine: AsyncEngine, settings: Settings) -> AsyncI
     database = Database(engine, POOL_SIZE, settings.database_pool_timeout_seconds)
     yield database
     database.close()
-    async with engine.begin() as connection:
-        # The audit log lets nobody delete, tests neither.
-        await connection.execute(text("ALTER TABLE audit_entry DISABLE TRIGGER USER"))
-        await connection.execute(text("TRUNCATE app_user, throttle_bucket, audit_entry CASCADE"))
-        await connection.execute(text("ALTER TABLE audit_entry ENABLE TRIGGER USER"))
+    await asyncio.to_thread(empty_tables, settings)
 
 
 @pytest.fixture

@@ -1,6 +1,9 @@
 """The ring of keys: which are refused, how it turns, and that no secret is ever printed."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,7 @@ from manage.keys import dump_keys, generate_key
 from tests.accounts.test_tokens import SESSION_ID, USER_ID
 from tests.test_settings import GOOD
 
+ROOT = Path(__file__).parent.parent
 ALGORITHMS: list[Algorithm] = ["HS256", "ES256", "RS256"]
 
 
@@ -114,6 +118,16 @@ def test_rotation_writes_a_new_first_key_and_keeps_the_old_one(
     assert after[0].alg == algorithm
     assert after[1:] == before
     assert (project / ".env").stat().st_mode & 0o077 == 0
+
+
+def test_rotation_is_told_without_the_key(project: Path) -> None:
+    command = [sys.executable, "-c", "from manage.cli import main; main()", "keys", "rotate"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "LOG_FORMAT": "json"}
+    told = subprocess.run(command, env=environment, capture_output=True, check=True, text=True)
+    [line] = [one for one in told.stdout.splitlines() if "token_keys_rotated" in one]
+    new, old = Settings.load().token_key_ring
+    assert (json.loads(line)["signs"], json.loads(line)["verify"]) == (new.kid, [new.kid, old.kid])
+    assert new.key.get_secret_value() not in told.stdout + told.stderr
 
 
 def test_rotation_drops_the_oldest_key_when_the_ring_is_full(project: Path) -> None:

@@ -28,7 +28,7 @@ MANAGE = str(BIN / "manage")
 
 @pytest.fixture
 def empty_database(settings: Settings) -> Iterator[str]:
-    url = make_url(str(settings.database_url))
+    url = make_url(str(settings.database_owner_url))
     name = f"migrations_{uuid4().hex[:8]}"
     execute(url, f"CREATE DATABASE {name}")
     yield url.set(database=name).render_as_string(hide_password=False)
@@ -38,7 +38,8 @@ def empty_database(settings: Settings) -> Iterator[str]:
 @pytest.fixture
 def config(alembic_config: Config, settings: Settings, empty_database: str) -> Config:
     config = Config(alembic_config.config_file_name)
-    config.attributes["settings"] = settings.model_copy(update={"database_url": empty_database})
+    urls = {"database_url": empty_database, "database_owner_url": empty_database}
+    config.attributes["settings"] = settings.model_copy(update=urls)
     return config
 
 

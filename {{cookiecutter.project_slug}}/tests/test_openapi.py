@@ -12,11 +12,10 @@ from hypothesis import settings as hypothesis
 from schemathesis import Case
 from schemathesis.checks import positive_data_acceptance
 from schemathesis.openapi import from_dict
-from sqlalchemy import make_url
 
 from app.main import create_app
 from app.settings import Settings
-from tests.conftest import PASSWORD, execute
+from tests.conftest import PASSWORD, empty_tables
 from tests.servers import running_service
 from tests.test_settings import GOOD
 
@@ -50,7 +49,7 @@ def service_url(settings: Settings, alembic_config: Config) -> Iterator[str]:
     command.upgrade(alembic_config, "head")
     with running_service(settings) as url:
         yield url
-    execute(make_url(str(settings.database_url)), "TRUNCATE app_user, throttle_bucket CASCADE")
+    empty_tables(settings)
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from app.database import Database, create_engine
 from app.lifespan import build_state
 from app.settings import Settings
 from development.ports import free_port
-from tests.conftest import PASSWORD, connect
+from tests.conftest import PASSWORD, connect, empty_tables
 from tests.servers import find_binary, running
 
 pytestmark = pytest.mark.system
@@ -59,8 +59,7 @@ async def engine_behind_pgbouncer(
     behind = create_engine(Settings.model_validate({**settings.model_dump(), **changes}))
     yield behind
     await behind.dispose()
-    async with engine.begin() as connection:
-        await connection.execute(text("TRUNCATE app_user CASCADE"))
+    await asyncio.to_thread(empty_tables, settings)
 
 
 async def use(client: AsyncClient, number: int) -> list[int]:

@@ -1,5 +1,6 @@
 """What users do with their accounts. No connection is held while a password is hashed."""
 
+from collections.abc import Callable
 from uuid import UUID
 
 from sqlalchemy.exc import IntegrityError
@@ -13,7 +14,7 @@ from app.accounts.repository import AuthenticatedUser
 from app.accounts.roles import Role
 from app.accounts.schemas import PasswordChange, UserCreate, UserOut, UserUpdate
 from app.accounts.sessions import CHANGED_MEANWHILE
-from app.database import Database
+from app.database import Database, Model
 from app.errors import (
     ConflictError,
     ForbiddenError,
@@ -26,8 +27,14 @@ from app.throttling.service import Attempt
 
 
 async def register_user(
-    database: Database, hasher: PasswordHasher, body: UserCreate, *, role: Role = Role.MEMBER
+    database: Database,
+    hasher: PasswordHasher,
+    body: UserCreate,
+    *,
+    role: Role = Role.MEMBER,
+    audit: Callable[[User], Model] | None = None,
 ) -> UserOut:
+    """`audit` makes the entry that is written with the user, or not at all."""
     password = body.password.get_secret_value()
     hasher.refuse_obvious(password, body.email)
     password_hash = await hasher.hash(password)
@@ -37,6 +44,8 @@ async def register_user(
             session.add(user)
             await session.flush()
             await session.refresh(user)
+            if audit:
+                session.add(audit(user))
     except IntegrityError as error:
         raise ConflictError("A user with this email exists already.") from error
     return UserOut.model_validate(user)

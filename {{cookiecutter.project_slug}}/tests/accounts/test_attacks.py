@@ -14,14 +14,13 @@ from uuid import uuid4
 import pytest
 from httpx2 import AsyncClient, Response
 from jose import jwt
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.accounts.tokens import build_token_keys, issue_access_token, read_access_token
 from app.errors import UnauthorizedError
 from app.settings import Settings
 from manage.keys import generate_key
-from tests.conftest import PASSWORD
+from tests.conftest import PASSWORD, empty_tables
 from tests.servers import running_service
 
 pytestmark = pytest.mark.system
@@ -40,7 +39,7 @@ def service_url(settings: Settings, engine: AsyncEngine) -> Iterator[str]:
 
 
 @pytest.fixture
-async def client(service_url: str, engine: AsyncEngine) -> AsyncIterator[AsyncClient]:
+async def client(service_url: str, settings: Settings) -> AsyncIterator[AsyncClient]:
     """Fails the test that gets a 5xx, or an error that is no problem document."""
 
     async def refuse_failures(response: Response) -> None:
@@ -51,8 +50,7 @@ async def client(service_url: str, engine: AsyncEngine) -> AsyncIterator[AsyncCl
     hooks = {"response": [refuse_failures]}
     async with AsyncClient(base_url=service_url, event_hooks=hooks, timeout=30) as client:
         yield client
-    async with engine.begin() as connection:
-        await connection.execute(text("TRUNCATE app_user, throttle_bucket CASCADE"))
+    await asyncio.to_thread(empty_tables, settings)
 
 
 async def log_in(client: AsyncClient, email: str) -> Response:

@@ -1,16 +1,20 @@
 """`manage create-admin` and `reset-second-factor`: what they print and what they refuse."""
 
+import asyncio
 from collections.abc import Iterator
 
 import pytest
 from alembic import command
 from alembic.config import Config
 from click.testing import CliRunner, Result
-from sqlalchemy import make_url
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncEngine
 
+from app.admin.audit import NO_ROW
+from app.admin.models import AuditEntry
 from app.settings import Settings
 from manage.cli import main
-from tests.conftest import PASSWORD, execute
+from tests.conftest import PASSWORD, empty_tables
 
 EMAIL = "root@example.com"
 
@@ -26,13 +30,7 @@ def environment(
     for name, value in (("MEMORY_COST_KIB", "8"), ("TIME_COST", "1"), ("PARALLELISM", "1")):
         monkeypatch.setenv(f"PASSWORD_{name}", value)
     yield
-    # The audit log lets nobody delete, tests neither.
-    for statement in (
-        "ALTER TABLE audit_entry DISABLE TRIGGER USER",
-        "TRUNCATE app_user, throttle_bucket, audit_entry CASCADE",
-        "ALTER TABLE audit_entry ENABLE TRIGGER USER",
-    ):
-        execute(make_url(str(settings.database_url)), statement)
+    empty_tables(settings)
 
 
 def create_admin(*options: str, typed: str) -> Result:
@@ -47,6 +45,15 @@ def test_admin_is_created_and_the_password_never_printed(options: list[str], typ
     result = create_admin(*options, typed=typed)
     assert (result.exit_code, f"{EMAIL} may log in" in result.output) == (0, True)
     assert PASSWORD not in result.output
+
+
+async def test_new_admin_is_in_the_audit_log(engine: AsyncEngine) -> None:
+    await asyncio.to_thread(create_admin, "--password-stdin", typed=f"{PASSWORD}\n")
+    async with engine.connect() as connection:
+        newest = select(AuditEntry).order_by(AuditEntry.id.desc()).limit(1)
+        row = (await connection.execute(newest)).one()
+    assert (row.action, row.after) == ("create-admin", {"email": EMAIL, "role": "admin"})
+    assert (row.actor_id, row.actor_email) == (NO_ROW, "manage create-admin")
 
 
 @pytest.mark.parametrize("typed", ["", "\n", "short\n", "password123\n"])

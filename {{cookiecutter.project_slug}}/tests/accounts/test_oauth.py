@@ -13,13 +13,12 @@ from authlib.oauth2.rfc8414 import AuthorizationServerMetadata, get_well_known_u
 from httpx2 import AsyncClient
 from oauthlib.oauth2 import InvalidGrantError, LegacyApplicationClient, OAuth2Error
 from requests_oauthlib import OAuth2Session
-from sqlalchemy import make_url
 
 from app.lifespan import State
 from app.main import create_app
 from app.settings import Settings
 from tests.accounts.test_router import log_in, read_me
-from tests.conftest import PASSWORD, SignedInUser, connect, execute
+from tests.conftest import PASSWORD, SignedInUser, connect, empty_tables
 from tests.servers import running_service
 
 ADA, GRACE = "ada@example.com", "grace@example.com"
@@ -40,7 +39,7 @@ def service_url(settings: Settings, alembic_config: Config) -> Iterator[str]:
         body = {"email": GRACE, "password": PASSWORD}
         httpx2.post(f"{url}/api/v1/users", json=body).raise_for_status()
         yield url
-    execute(make_url(str(settings.database_url)), "TRUNCATE app_user, throttle_bucket CASCADE")
+    empty_tables(settings)
 
 
 @pytest.fixture

@@ -14,10 +14,9 @@ from alembic import command
 from alembic.config import Config
 from httpx2 import Response
 from jose import jwt
-from sqlalchemy import make_url
 
 from app.settings import Settings
-from tests.conftest import PASSWORD, execute
+from tests.conftest import PASSWORD, empty_tables
 from tests.mailbox import Mailbox
 from tests.servers import (
     ROOT,
@@ -48,7 +47,7 @@ def serve(settings: Settings, alembic_config: Config, tmp_path: Path) -> Iterato
             return gunicorn
 
         yield serve
-    execute(make_url(str(settings.database_url)), "TRUNCATE app_user, throttle_bucket CASCADE")
+    empty_tables(settings)
 
 
 def environment_of(settings: Settings) -> dict[str, str]:

@@ -126,6 +126,17 @@ def test_start_writes_an_address_for_the_owner_alone(project: Path) -> None:
     assert file.stat().st_mode & 0o077 == 0 or sys.platform == "win32"
 
 
+def test_service_has_a_role_that_changes_rows_and_no_tables(project: Path) -> None:
+    owner = postgres.start(project)
+    service = (project / ".local/database.env").read_text().strip().removeprefix("DATABASE_URL=")
+    assert (postgres.owner_address(service, project), service.count("//service:")) == (owner, 1)
+    ask(owner, "DROP TABLE IF EXISTS owned", "CREATE TABLE owned (number int)", "SELECT 1")
+    assert ask(service, "INSERT INTO owned VALUES (7)", "SELECT number FROM owned") == 7
+    for statement in ("DROP TABLE owned", "CREATE TABLE another (number int)"):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            ask(service, statement)
+
+
 def test_server_refuses_a_wrong_password(project: Path) -> None:
     url = postgres.start(project)
     with pytest.raises(asyncpg.InvalidPasswordError):
