@@ -188,14 +188,21 @@ def _location_of(server: Block, path: str) -> Block | None:
             if pattern == path:
                 return location
         elif modifier in (["~"], ["~*"]):
-            # Python knows PCRE's name for the end of the text from 3.14 on.
-            if expression is None and re.search(pattern.replace(r"\z", r"\Z"), path):
+            if expression is None and _matches(pattern, path):
                 expression = location
         elif path.startswith(pattern) and (
             prefix is None or len(pattern) > len(prefix.arguments[-1])
         ):
             prefix = location
     return expression or prefix
+
+
+def _matches(pattern: str, path: str) -> bool:
+    """What only PCRE understands is taken for one that does not match."""
+    try:
+        return re.search(pattern.replace(r"\z", r"\Z"), path) is not None
+    except re.error:
+        return False
 
 
 def _check_access(location: Block) -> Iterator[Finding]:
