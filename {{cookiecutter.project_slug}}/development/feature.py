@@ -19,6 +19,7 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy.dialects.postgresql.base import RESERVED_WORDS
 
+from development import DevelopmentError
 from development.source import add_constants, add_import, append_to
 
 ROOT = Path(__file__).parent.parent
@@ -35,10 +36,6 @@ Next:
     2. make migrate
     3. make check test
 """
-
-
-class RefusedError(Exception):
-    """One sentence for the person who typed the command."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +70,7 @@ def main() -> None:
         feature = name_feature(*sys.argv[1:])
         # All of it is made before any of it is written, so that a refusal leaves nothing behind.
         written = {**new_files(feature), **changed_files(feature)}
-    except RefusedError as error:
+    except DevelopmentError as error:
         sys.exit(f"make feature: {error}")
     for path, text in written.items():
         (ROOT / path).parent.mkdir(parents=True, exist_ok=True)
@@ -88,23 +85,23 @@ def main() -> None:
 
 def name_feature(plural: str = "", singular: str = "") -> Feature:
     if not NAME.fullmatch(plural) or not NAME.fullmatch(singular or "x"):
-        raise RefusedError(
+        raise DevelopmentError(
             f"NAME={plural!r} must be lowercase words with _ between them, as in delivery_slots."
         )
     if len(plural) > NAME_CHARACTERS_MAX:
-        raise RefusedError(f"{plural} is too long: {NAME_CHARACTERS_MAX} characters at most.")
+        raise DevelopmentError(f"{plural} is too long: {NAME_CHARACTERS_MAX} characters at most.")
     feature = Feature(plural, singular or singular_of(plural))
     if feature.singular == plural:
-        raise RefusedError(f"{plural} is both plural and singular; the code needs two words.")
+        raise DevelopmentError(f"{plural} is both plural and singular; the code needs two words.")
     for name in (feature.singular, plural, feature.class_name):
         if reason := reason_against(name):
-            raise RefusedError(f"{name} cannot be its name: {reason}.")
+            raise DevelopmentError(f"{name} cannot be its name: {reason}.")
     return feature
 
 
 def singular_of(plural: str) -> str:
     if AMBIGUOUS.search(plural) or not re.search(r"[^ius]s$", plural):
-        raise RefusedError(
+        raise DevelopmentError(
             f"the singular of {plural} is not clear: make feature NAME={plural} SINGULAR=…"
         )
     return plural.removesuffix("s")
@@ -145,7 +142,7 @@ def new_files(feature: Feature) -> Mapping[str, str]:
         name = feature.rename(path.relative_to(FILES).as_posix())
         files[name] = feature.rename(path.read_text(encoding="utf-8"))
         if (ROOT / name).exists():
-            raise RefusedError(f"{name} is there already, and nothing has been changed.")
+            raise DevelopmentError(f"{name} is there already, and nothing has been changed.")
     folder = "migrations/versions"
     migration = files.pop(f"{folder}/{feature.plural}.py")
     former, revision, now = *revisions(), datetime.now(UTC)
@@ -165,7 +162,7 @@ def revisions() -> tuple[str, str]:
     try:
         head = scripts.get_current_head()
     except CommandError as error:
-        raise RefusedError(
+        raise DevelopmentError(
             "the migrations have two heads: join them with alembic merge."
         ) from error
     ids = [script.revision for script in scripts.walk_revisions()]
@@ -192,7 +189,7 @@ def changed_files(feature: Feature) -> Mapping[str, str]:
             VIEWS: append_to(views, "VIEWS", f"{feature.class_name}View"),
         }
     except LookupError as error:
-        raise RefusedError(f"{error}; nothing has been changed.") from error
+        raise DevelopmentError(f"{error}; nothing has been changed.") from error
 
 
 if __name__ == "__main__":

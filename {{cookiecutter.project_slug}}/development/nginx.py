@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from development import DevelopmentError
 from development.ports import loopback_hosts
 
 SOURCE = Path(__file__).resolve().parent.parent / "deploy" / "nginx"
@@ -36,15 +37,11 @@ limit_conn connections 10000;
 """
 
 
-class NginxError(Exception):
-    """One sentence that says what is wrong and what would be right."""
-
-
 def find_binary() -> str:
     folders = os.pathsep.join((os.environ.get("PATH", os.defpath), *_MORE_FOLDERS))
     binary = shutil.which("nginx", path=folders)
     if binary is None:
-        raise NginxError(
+        raise DevelopmentError(
             "nginx is not installed: get it with `sudo apt-get install nginx-light`"
             " (Debian, Ubuntu) or `brew install nginx` (macOS)."
         )
@@ -61,7 +58,7 @@ def prepare(folder: Path, http_port: int, app_port: int) -> None:
         for name in ("logs", "temporary"):
             (folder / name).mkdir(exist_ok=True)
     except OSError as error:
-        raise NginxError(f"{folder} cannot be written: {error.strerror}.") from error
+        raise DevelopmentError(f"{folder} cannot be written: {error.strerror}.") from error
 
 
 def _write(file: Path, text: str) -> None:
@@ -99,7 +96,7 @@ def check(binary: str, folder: Path) -> None:
     if result.returncode != 0:
         lines = result.stderr.strip().splitlines() or ["no reason given"]
         reason = next((line for line in lines if "[emerg]" in line), lines[-1])
-        raise NginxError(f"nginx refuses its configuration: {reason}")
+        raise DevelopmentError(f"nginx refuses its configuration: {reason}")
 
 
 def command(binary: str, folder: Path) -> list[str]:

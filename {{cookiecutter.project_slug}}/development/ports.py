@@ -5,13 +5,11 @@ import socket
 from collections.abc import Sequence
 from contextlib import suppress
 
+from development import DevelopmentError
+
 # Below those that systems give to outgoing connections: Linux from 32768, others from 49152.
 # https://docs.kernel.org/networking/ip-sysctl.html (ip_local_port_range)
 _LISTENING_PORTS = range(20_000, 32_768)
-
-
-class PortError(Exception):
-    """One sentence that says what is wrong and what would be right."""
 
 
 def check_free(name: str, port: int, hosts: Sequence[str]) -> None:
@@ -24,7 +22,7 @@ def check_free(name: str, port: int, hosts: Sequence[str]) -> None:
                 probe.bind((host.strip("[]"), port))
                 probe.listen()
             except OSError as error:
-                raise PortError(
+                raise DevelopmentError(
                     f"Port {port} of {host} cannot be used ({error.strerror}):"
                     f" stop what listens there or set {name} to a free port."
                 ) from error
@@ -46,4 +44,4 @@ def free_port() -> int:
         with socket.socket() as probe, suppress(OSError):
             probe.bind(("", port))
             return port
-    raise PortError("None of 100 ports from 20000 to 32767 is free: end what listens there.")
+    raise DevelopmentError("None of 100 ports from 20000 to 32767 is free: end what listens there.")

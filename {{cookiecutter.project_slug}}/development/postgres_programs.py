@@ -13,6 +13,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TypedDict
 
+from development import DevelopmentError
+
 if sys.platform != "win32":
     import pwd
 
@@ -37,10 +39,6 @@ UNPRIVILEGED = ("postgres", "nobody")
 CAPABILITIES_TO_PASS = ("dac_read_search", "dac_override")
 
 
-class PostgresError(Exception):
-    """One sentence for the person at the keyboard."""
-
-
 @dataclass(frozen=True)
 class Programs:
     folder: Path
@@ -55,7 +53,7 @@ def find_programs(data_major: int | None = None) -> Programs:
             return programs
         first = first or programs
     if first is None:
-        raise PostgresError(_no_programs())
+        raise DevelopmentError(_no_programs())
     return first
 
 
@@ -135,7 +133,7 @@ def choose_account(folder: Path, program: Path) -> Account:
     for account in _ways(user, group):
         if _works(account, folder, program):
             return account
-    raise PostgresError(
+    raise DevelopmentError(
         f"PostgreSQL refuses to run as root and the user {name} may not enter {folder} or "
         f"{program.parent}: move the project to a folder that other users may enter, "
         "or set DATABASE_URL."
@@ -169,7 +167,9 @@ def _unprivileged(folder: Path) -> tuple[int, int, str]:
         with suppress(KeyError):
             user = pwd.getpwnam(name)
             return user.pw_uid, user.pw_gid, name
-    raise PostgresError("PostgreSQL refuses to run as root, and there is no user nobody to run it.")
+    raise DevelopmentError(
+        "PostgreSQL refuses to run as root, and there is no user nobody to run it."
+    )
 
 
 def _give_away(folder: Path, user: int, group: int) -> None:

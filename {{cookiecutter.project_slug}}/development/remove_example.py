@@ -8,7 +8,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from development.feature import MAIN, ROLES, VIEWS, RefusedError, revisions
+from development import DevelopmentError
+from development.feature import MAIN, ROLES, VIEWS, revisions
 from development.source import remove_from
 
 ROOT = Path(__file__).parent.parent
@@ -31,7 +32,7 @@ def main() -> None:
     try:
         former, revision = revisions()
         changed = {path: change(read(path)) for path, change in CHANGES.items()}
-    except (LookupError, RefusedError) as error:
+    except (LookupError, DevelopmentError) as error:
         sys.exit(f"make remove-example: {error}; nothing has been changed.")
     now = datetime.now(UTC)
     migration = f"migrations/versions/{now:%Y_%m_%d}_{revision}_remove_items.py"

@@ -4,7 +4,7 @@ import sys
 
 import uvicorn
 
-from development import ports
+from development import DevelopmentError, ports
 from server.settings import ServerSettings
 
 
@@ -12,7 +12,7 @@ def main() -> int:
     port = ServerSettings.load().app_port
     try:
         ports.check_free("APP_PORT", port, ["127.0.0.1"])
-    except ports.PortError as error:
+    except DevelopmentError as error:
         print(error, file=sys.stderr)
         return 1
     # The middleware writes a line for each request.

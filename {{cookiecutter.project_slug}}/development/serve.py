@@ -14,7 +14,7 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from development import nginx, ports, postgres, supervisor
+from development import DevelopmentError, nginx, ports, postgres, supervisor
 from development.supervisor import Child, Inbox
 from server.settings import ServerSettings
 
@@ -37,16 +37,12 @@ class LauncherSettings(ServerSettings):
     database_url: str | None = None
 
 
-class ServeError(Exception):
-    """One sentence that says what is wrong and what would be right."""
-
-
 ERRORS = (
-    ServeError,
-    nginx.NginxError,
-    ports.PortError,
-    postgres.PostgresError,
-    supervisor.ChildDiedError,
+    DevelopmentError,
+    DevelopmentError,
+    DevelopmentError,
+    DevelopmentError,
+    DevelopmentError,
 )
 
 
@@ -109,7 +105,9 @@ def _check_ports(options: Options) -> None:
     if not options.with_nginx:
         return
     if options.http_port == options.app_port:
-        raise ServeError(f"HTTP_PORT and APP_PORT are both {options.app_port}: change one of them.")
+        raise DevelopmentError(
+            f"HTTP_PORT and APP_PORT are both {options.app_port}: change one of them."
+        )
     ports.check_free("HTTP_PORT", options.http_port, ports.loopback_hosts())
 
 
@@ -159,7 +157,7 @@ def _wait_until_ready(options: Options, children: Sequence[Child], inbox: Inbox)
             return False
     for line in nginx.last_log_lines(NGINX_FOLDER) if options.with_nginx else []:
         print(line, file=sys.stderr)
-    raise ServeError(
+    raise DevelopmentError(
         f"The service was not ready within {READY_WITHIN_SECONDS} s: /readyz answered {answer}."
     )
 
@@ -200,7 +198,7 @@ def _reload(options: Options, binary: str | None, children: Sequence[Child]) -> 
     try:
         if binary:
             _prepare_nginx(binary, options)
-    except nginx.NginxError as error:
+    except DevelopmentError as error:
         print(f"Nothing was reloaded. {error}", file=sys.stderr)
         return
     for child in children:

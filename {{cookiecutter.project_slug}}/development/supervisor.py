@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from development import DevelopmentError
+
 # From <linux/prctl.h>.
 _PR_SET_PDEATHSIG = 1
 # uv and make pass a signal on that the terminal sent us already; that is not a second Ctrl-C.
@@ -22,10 +24,6 @@ _ECHO_SECONDS = 1.0
 _HEAD_START_SECONDS = 3.0
 
 Inbox = queue.SimpleQueue[int]
-
-
-class ChildDiedError(Exception):
-    """A child ended that should run; the message is one sentence."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +118,7 @@ def raise_if_dead(children: Sequence[Child]) -> None:
         code = child.process.poll()
         if code is not None:
             how = f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
-            raise ChildDiedError(f"{child.name} ended unexpectedly with {how}.")
+            raise DevelopmentError(f"{child.name} ended unexpectedly with {how}.")
 
 
 def stop(children: Sequence[Child], inbox: Inbox, within_seconds: float) -> None:

@@ -110,5 +110,5 @@ def _launcher() -> Iterator[ModuleType]:
         raise click.ClickException(sentence) from error
     try:
         yield postgres
-    except postgres.PostgresError as error:
+    except postgres.DevelopmentError as error:
         raise click.ClickException(str(error)) from error

@@ -5,7 +5,8 @@ from importlib import import_module
 
 import pytest
 
-from development.feature import FILES, Feature, RefusedError, name_feature
+from development import DevelopmentError
+from development.feature import FILES, Feature, name_feature
 from development.source import add_constants, add_import, append_to, remove_from
 
 OWN = """from app import health
@@ -70,7 +71,7 @@ def test_name_is_written_as_its_place_asks() -> None:
     ],
 )
 def test_name_is_refused_when_it_would_not_work(names: list[str], reason: str) -> None:
-    with pytest.raises(RefusedError, match=reason):
+    with pytest.raises(DevelopmentError, match=reason):
         name_feature(*names)
 
 

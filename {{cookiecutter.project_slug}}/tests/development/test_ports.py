@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from development import ports
+from development import DevelopmentError, ports
 from development.serve import LauncherSettings
 
 
 def test_port_is_refused_when_somebody_listens_there() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        with pytest.raises(ports.PortError, match=f"Port {port} .* set HTTP_PORT to a free port"):
+        with pytest.raises(DevelopmentError, match=f"Port {port} .* set HTTP_PORT to a free port"):
             ports.check_free("HTTP_PORT", port, ["127.0.0.1"])
 
 

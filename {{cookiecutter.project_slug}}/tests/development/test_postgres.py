@@ -20,8 +20,7 @@ from typing import NamedTuple
 import asyncpg
 import pytest
 
-from development import postgres, postgres_programs
-from development.postgres import PostgresError
+from development import DevelopmentError, postgres, postgres_programs
 
 pytestmark = pytest.mark.system
 
@@ -121,7 +120,7 @@ def test_start_gives_the_same_server_when_it_runs_already(project: Path) -> None
 
 def test_start_writes_an_address_for_the_owner_alone(project: Path) -> None:
     url, file = postgres.start(project), project / ".local/database.env"
-    assert file.read_text("utf-8") == f"DATABASE_URL={url}\n"
+    assert file.read_text("utf-8") == f"DATABASE_URL={postgres.service_address(url, project)}\n"
     assert re.fullmatch(r"postgresql\+asyncpg://app:[\w-]{32}@127\.0\.0\.1:\d+/app", url)
     assert file.stat().st_mode & 0o077 == 0 or sys.platform == "win32"
 
@@ -254,7 +253,7 @@ def test_start_leaves_nothing_behind_when_the_server_does_not_come_up(project: P
     settings = data(project) / "postgresql.auto.conf"
     before = settings.read_text("utf-8")
     settings.write_text("max_connections = many\n", "utf-8")
-    with pytest.raises(PostgresError, match=r"configuration file .* contains errors"):
+    with pytest.raises(DevelopmentError, match=r"configuration file .* contains errors"):
         postgres.start(project)
     settings.write_text(before, "utf-8")
     assert not (data(project) / "postmaster.pid").exists()
@@ -268,14 +267,14 @@ def test_stop_does_nothing_when_nothing_was_started(tmp_path: Path) -> None:
 
 def test_start_says_one_sentence_when_a_file_is_in_the_way(tmp_path: Path) -> None:
     (tmp_path / ".local").touch()
-    with pytest.raises(PostgresError, match=r"^PostgreSQL cannot be kept in .* \(File exists: "):
+    with pytest.raises(DevelopmentError, match=r"^PostgreSQL cannot be kept in .* \(File exists: "):
         postgres.start(tmp_path)
 
 
 @pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="root may write anywhere")
 def test_start_says_one_sentence_when_the_folder_is_read_only(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
-    with pytest.raises(PostgresError, match="Permission denied"):
+    with pytest.raises(DevelopmentError, match="Permission denied"):
         postgres.start(tmp_path)
 
 
@@ -296,7 +295,7 @@ def write_programs(folder: Path, version: str, *, otherwise: str = "exit 1") -> 
 def test_start_leaves_nothing_behind_when_the_disk_is_full(tmp_path: Path) -> None:
     full = 'touch "$PGDATA/half"; echo "initdb: error: No space left on device"; exit 1'
     programs = write_programs(tmp_path / "bin", "16.2", otherwise=full)
-    with use_programs(programs), pytest.raises(PostgresError, match="No space left on device"):
+    with use_programs(programs), pytest.raises(DevelopmentError, match="No space left on device"):
         postgres.start(tmp_path)
     names = {path.name for path in (tmp_path / ".local/postgres").iterdir()}
     assert names == {"password", "server.lock", "server.log"}
@@ -307,7 +306,7 @@ def test_start_says_which_major_is_missing_when_the_data_has_another(tmp_path: P
     data(tmp_path).mkdir(parents=True)
     (data(tmp_path) / "PG_VERSION").write_text("9\n", "ascii")
     sentence = "belongs to PostgreSQL 9, but only 16 was found"
-    with use_programs(programs), pytest.raises(PostgresError, match=sentence):
+    with use_programs(programs), pytest.raises(DevelopmentError, match=sentence):
         postgres.start(tmp_path)
 
 
@@ -315,7 +314,7 @@ def test_start_says_which_major_is_missing_when_the_data_has_another(tmp_path: P
 def test_start_refuses_programs_when_they_are(tmp_path: Path, version: str) -> None:
     sentence = r"^POSTGRES_BIN_DIR is .* of version 14 or newer in it\.$"
     programs = write_programs(tmp_path / "bin", version)
-    with use_programs(programs), pytest.raises(PostgresError, match=sentence):
+    with use_programs(programs), pytest.raises(DevelopmentError, match=sentence):
         postgres.start(tmp_path)
 
 

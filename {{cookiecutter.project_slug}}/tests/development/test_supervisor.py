@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from development import supervisor
+from development import DevelopmentError, supervisor
 from development.supervisor import Child
 
 # Like gunicorn and nginx: a process that has one below it.
@@ -33,7 +33,7 @@ def becomes_true(condition: Callable[[], bool]) -> bool:
 def test_dead_child_is_noticed(tmp_path: Path) -> None:
     child = start("raise SystemExit(3)", tmp_path)
     child.process.wait(timeout=10)
-    with pytest.raises(supervisor.ChildDiedError, match=r"child ended .* exit code 3"):
+    with pytest.raises(DevelopmentError, match=r"child ended .* exit code 3"):
         supervisor.raise_if_dead([child])
 
 
