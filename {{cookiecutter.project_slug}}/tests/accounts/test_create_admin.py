@@ -14,7 +14,7 @@ from app.admin.audit import NO_ROW
 from app.admin.models import AuditEntry
 from app.settings import Settings
 from manage.cli import main
-from tests.conftest import PASSWORD, empty_tables
+from tests.conftest import PASSWORD, empty_tables, execute
 
 EMAIL = "root@example.com"
 
@@ -78,7 +78,7 @@ def reset_second_factor(email: str) -> tuple[int, str]:
 def test_second_factor_of_an_admin_who_is_alone_is_reset_once(settings: Settings) -> None:
     create_admin("--password-stdin", typed=f"{PASSWORD}\n")
     added = "INSERT INTO second_factor (user_id, encrypted_secret, last_step) SELECT id, '', 0"
-    execute(make_url(str(settings.database_url)), f"{added} FROM app_user")
+    execute(str(settings.database_url), f"{added} FROM app_user")
     exit_code, output = reset_second_factor(EMAIL.upper())
     assert (exit_code, "sets up another one" in output) == (0, True)
     assert reset_second_factor(EMAIL)[0] == 1
