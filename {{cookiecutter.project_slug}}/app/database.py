@@ -36,9 +36,10 @@ from app.settings import Settings
 from app.slots import Slots
 
 # SQLSTATE classes and codes that say "not now" rather than "never":
-# connection lost, deadlock, too many connections, shutting down, statement or lock timeout.
+# connection lost, a standby that only reads, deadlock, too many connections, shutting down,
+# statement or lock timeout.
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
-_UNAVAILABLE_SQLSTATES = ("08", "40", "53", "57P", "57014", "55P03", "25P03")
+_UNAVAILABLE_SQLSTATES = ("08", "25006", "40", "53", "57P", "57014", "55P03", "25P03")
 # A value that no column takes: a NUL character, a number or a date out of range.
 _INVALID_VALUE_SQLSTATES = ("22",)
 # Statements are module constants; more of them than this would mean one is built per call.
