@@ -33,6 +33,8 @@ def serve(
 ) -> Iterator[Stack]:
     """`make serve`, with its output in a file; stopped as Ctrl-C would."""
     ports = {"APP_PORT": str(free_port()), "HTTP_PORT": str(free_port())}
+    # What serves the metrics is a child of the master too, and here its children are counted.
+    ports["METRICS_PORT"] = "0"
     environment = own_environment() | {"WEB_CONCURRENCY": "2", "UV": uv} | ports | settings
     url = f"http://127.0.0.1:{environment['HTTP_PORT']}"
     log = project / "serve.log"
