@@ -18,6 +18,8 @@ COMPOSE = "deploy/compose/compose.yaml"
 DEPLOYMENTS = ("compose", "kubernetes", "systemd")
 # What every guide asks for.
 BY_HAND = {"PUBLIC_URL": "https://service.example.com", "SMTP_HOST": "smtp.example.com"}
+# The .env of a developer lies in the folder; no container has it.
+NOT_OF_THE_DEVELOPER = {"LOG_FORMAT": "json"}
 # Depends on the machine of the tests, not on the deployment.
 OF_THE_MACHINE = {"kernel"}
 
@@ -35,6 +37,7 @@ class Services:
             cwd=folder,
             env=own_environment()
             | {"DATABASE_URL": self.database_url}
+            | NOT_OF_THE_DEVELOPER
             | BY_HAND
             | SETTINGS[deployment](folder),
             capture_output=True,

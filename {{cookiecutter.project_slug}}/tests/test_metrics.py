@@ -28,8 +28,8 @@ def count(*labels: str) -> float:
     [
         ("GET", "/livez", "/livez", "200"),
         ("HEAD", "/livez", "/livez", "200"),
-        ("GET", "/api/v1/items/0", "/api/v1/items/{item_id}", "401"),
-        ("DELETE", "/api/v1/items", "/api/v1/items", "405"),
+        ("DELETE", "/api/v1/auth/sessions/0", "/api/v1/auth/sessions/{session_id}", "401"),
+        ("DELETE", "/api/v1/users", "/api/v1/users", "405"),
         ("GET", "/nothing", "other", "404"),
         ("GET", "/admin/users/list", "/admin/{identity}/list", "302"),
     ],

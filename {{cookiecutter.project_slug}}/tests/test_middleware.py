@@ -79,7 +79,7 @@ async def test_allowed_methods_name_head_where_get_works(client: AsyncClient) ->
 async def test_no_answer_is_kept_by_a_cache_unless_its_route_says_so(
     client: AsyncClient, user: SignedInUser
 ) -> None:
-    for path in ("/api/v1/users/me", "/api/v1/auth/sessions", "/api/v1/items", "/nowhere"):
+    for path in ("/api/v1/users/me", "/api/v1/auth/sessions", "/nowhere"):
         response = await client.get(path, headers=user.headers)
         assert response.headers["cache-control"] == "no-store"
     keys = await client.get("/.well-known/jwks.json")
@@ -90,10 +90,10 @@ async def test_access_line_has_what_the_request_cost_and_whose_it_was(
     client: AsyncClient, user: SignedInUser
 ) -> None:
     with capture_logs() as logs:
-        await client.get("/api/v1/items/00000000-0000-7000-8000-000000000000", headers=user.headers)
+        await client.get("/api/v1/users/me", headers=user.headers)
     [line] = [line for line in logs if line["event"] == "request"]
-    assert line["route"] == "/api/v1/items/{item_id}"
-    assert line["sql_count"] == 2
+    assert line["route"] == "/api/v1/users/me"
+    assert line["sql_count"] == 1
     assert line["sql_ms"] > 0
     assert line["user_id"] == str(user.id)
     assert line["session_id"]
@@ -107,12 +107,12 @@ async def test_no_secret_reaches_the_log_wherever_it_is_sent(
     form = {"username": user.email, "password": secret}
     caplog.set_level("DEBUG")
     with capture_logs() as logs:
-        await client.get("/api/v1/items", params={"token": secret}, headers=bearer)
+        await client.get("/api/v1/users/me", params={"token": secret}, headers=bearer)
         await client.post("/api/v1/auth/token", data=form, headers=bearer)
         await client.post("/api/v1/auth/token", data={"username": secret, "password": secret})
         await client.post("/api/v1/auth/refresh", json={"refresh_token": secret})
         await client.post("/api/v1/users", json={"email": "not an email", "password": secret})
-        await client.post("/api/v1/users", content=f'{{"password": "{secret}"')
+        await client.post("/api/v1/users", content='{"password": "' + secret)
         await client.post("/admin/login", data=form)
         await client.get("/livez", headers={"X-Request-ID": f"{secret} and a line"})
     assert len(logs) >= 7

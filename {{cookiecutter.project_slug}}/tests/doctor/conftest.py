@@ -47,7 +47,9 @@ def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copytree(ROOT / "deploy", tmp_path / "deploy")
     for file in (tmp_path / "deploy").rglob("*"):
         if file.suffix in (".conf", ".yaml", ".env", ".example"):
-            file.write_text(PLACEHOLDER.sub("service.example", file.read_text()))
+            text = PLACEHOLDER.sub("service.example", file.read_text())
+            # Somebody who has not said a domain yet has this one.
+            file.write_text(text.replace("https://localhost", "https://service.example"))
     # As credentials.py does.
     if (tmp_path / "deploy/compose").is_dir():
         shutil.copy(tmp_path / "deploy/compose/.env.example", tmp_path / "deploy/compose/.env")
