@@ -4,8 +4,8 @@ import asyncio
 import json
 import random
 import signal
-from collections.abc import AsyncIterator, Iterator
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -56,15 +56,15 @@ class Client:
             self.connections += 1
             whim = random.randint(20, 1500)  # noqa: S311
             with suppress(*_LOST):
-                async for number in aenumerate(self._messages()):
-                    if number == whim:
-                        break
+                # Closed at once: a generator that is left alone keeps its socket.
+                async with aclosing(self._messages()) as messages:
+                    await read(messages, whim)
             await asyncio.sleep(random.uniform(0.05, 0.5))  # noqa: S311
 
-    def _messages(self) -> AsyncIterator[None]:
+    def _messages(self) -> AsyncGenerator[None, None]:
         return self._on_websocket() if self.is_websocket else self._server_sent()
 
-    async def _on_websocket(self) -> AsyncIterator[None]:
+    async def _on_websocket(self) -> AsyncGenerator[None, None]:
         url = f"{self.url.replace('http', 'ws', 1)}{PATH}/ws?last_event_id={self.last_id}"
         offered = ["v1", f"bearer.{self.token}"]
         async with connect(url, subprotocols=offered) as websocket:  # type: ignore[arg-type]
@@ -72,7 +72,7 @@ class Client:
                 self._take(json.loads(text))
                 yield
 
-    async def _server_sent(self) -> AsyncIterator[None]:
+    async def _server_sent(self) -> AsyncGenerator[None, None]:
         headers = {"Authorization": f"Bearer {self.token}", "Last-Event-ID": self.last_id}
         async with (
             httpx2.AsyncClient(base_url=self.url, timeout=30) as client,
@@ -90,11 +90,11 @@ class Client:
             self.seqs.append(int(str(message["seq"])))
 
 
-async def aenumerate(messages: AsyncIterator[None]) -> AsyncIterator[int]:
-    number = 0
+async def read(messages: AsyncGenerator[None, None], count: int) -> None:
     async for _ in messages:
-        yield number
-        number += 1
+        count -= 1
+        if count == 0:
+            return
 
 
 @dataclass

@@ -50,6 +50,7 @@ async def test_pages_are_404_when_they_are_off(settings: Settings, state: State)
             assert (await client.get(path)).status_code == 404
 
 
+@pytest.mark.system
 def test_scripts_are_not_imported_when_the_pages_are_off() -> None:
     code = (
         "import sys; from app.main import create_app; from app.settings import Settings;"

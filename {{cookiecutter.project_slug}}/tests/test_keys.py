@@ -120,6 +120,7 @@ def test_rotation_writes_a_new_first_key_and_keeps_the_old_one(
     assert (project / ".env").stat().st_mode & 0o077 == 0
 
 
+@pytest.mark.system
 def test_rotation_is_told_without_the_key(project: Path) -> None:
     command = [sys.executable, "-c", "from manage.cli import main; main()", "keys", "rotate"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "LOG_FORMAT": "json"}

@@ -120,6 +120,7 @@ async def manage(url: str, settings: Settings, *arguments: str) -> asyncio.subpr
     )
 
 
+@pytest.mark.system
 async def test_check_fails_when_a_migration_is_missing(
     settings: Settings, empty_database: str, config: Config
 ) -> None:

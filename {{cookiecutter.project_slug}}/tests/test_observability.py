@@ -41,6 +41,7 @@ def queries() -> list[str]:
     return [*expressions, *rules]
 
 
+@pytest.mark.system
 def test_alerts_fire_and_a_sound_service_is_quiet() -> None:
     subprocess.run(
         [find_binary("promtool"), "test", "rules", "rules_test.yaml"], cwd=FOLDER, check=True

@@ -44,7 +44,8 @@ def test_connections_come_back_when_500_clients_leave_in_mid_request(
     busy = f"{OF_SERVICE} AND state <> 'idle'"
     wait_until(lambda: query(frugal_stack, busy) == 0, "the service is idle")
     wait_until(lambda: len(children(master_pid(frugal_stack))) == WORKERS, "two workers")
-    assert 0 < query(frugal_stack, OF_SERVICE) <= POOL_SIZE * WORKERS
+    # Each worker has one more, on which it hears of events.
+    assert 0 < query(frugal_stack, OF_SERVICE) <= (POOL_SIZE + 1) * WORKERS
 
 
 def _send(stack: Stack, target: Target) -> list[socket.socket]:

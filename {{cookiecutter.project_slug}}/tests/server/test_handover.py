@@ -29,6 +29,10 @@ class ForkedWorker(Worker):
     def has_asked_for_successor(self) -> bool:
         return self.asks
 
+    @property
+    def end_reason(self) -> str:
+        return "recycled" if self.asks else "reloaded"
+
 
 @dataclass
 class Master:
