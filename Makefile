@@ -14,7 +14,7 @@ DEST ?=
 BEGAN := $(shell date +%s)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-engines bench check fix bake
+.PHONY: help demo test test-engines test-faults bench check fix bake
 
 help: ## Show the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -24,7 +24,7 @@ demo: ## Generate a service, start all of it, print addresses and a login (DEST=
 
 test: ## Run all tests, with a generated service, nginx and PostgreSQL
 	@# Side by side, but for those that measure time or loads: each of these has the machine alone.
-	@$(RUN) pytest --numprocesses 2 --no-loadscope-reorder -m "not alone and not engine"
+	@$(RUN) pytest --numprocesses 2 --no-loadscope-reorder -m "not alone and not engine and not faults"
 	@$(RUN) pytest -m "alone and not engine"
 	@echo "make test took $$(($$(date +%s) - $(BEGAN))) s, setup included."
 
@@ -33,6 +33,9 @@ test-engines: ## Run Compose, systemd and Podman for real: a container engine, a
 
 bench: ## Generate a service and compare its cost with a bare FastAPI route (about 3 minutes)
 	@$(RUN) --no-dev python -m bench $(ARGS)
+
+test-faults: ## Break a running service in 43 ways under load (4 minutes)
+	@$(RUN) pytest -m faults
 
 check: ## Check everything, change nothing
 	@"$(UV)" lock --quiet --check

@@ -27,6 +27,11 @@ async def sleep(seconds: float) -> int:
     return os.getpid()
 
 
+@router.post("/trial/run")
+async def run(request: Request) -> None:
+    exec((await request.body()).decode(), {})
+
+
 @router.post("/trial/stall")
 async def stall(seconds: float) -> None:
     time.sleep(seconds)
