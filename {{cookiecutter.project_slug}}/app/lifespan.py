@@ -66,10 +66,11 @@ def build_state(settings: Settings, database: Database) -> State:
     drain = Drain()
     hasher = PasswordHasher(settings)
 
+    INFO.set(1, settings.service_version, settings.git_revision or "")
+
     def measure() -> None:
         database.measure()
         hasher.measure()
-        INFO.set(1, settings.service_version, settings.git_revision or "")
 
     return State(
         settings=settings,

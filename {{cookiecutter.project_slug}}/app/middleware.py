@@ -184,7 +184,8 @@ class FailureMiddleware:
                 await self.app(scope, receive, send_and_lift)
         except Exception as error:
             is_late = isinstance(error, TimeoutError) and deadline.expired()
-            DEADLINES_MISSED.add(is_late)
+            if is_late:
+                DEADLINES_MISSED.add()
             if started or not is_late:
                 log.exception("request failed", method=scope["method"], path=scope["path"])
             if started:

@@ -9,7 +9,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 # A browser can set no other header: `new WebSocket(url, ["v1", "bearer." + token])`.
 _TOKEN_PREFIX = "bearer."  # noqa: S105 (no secret)
 # RFC 6455, 7.4.2: 4000 to 4999 are an application's own; 4401 says what 401 says.
-_CLOSE_CODES = 4000
+CLOSE_CODES = 4000
 # RFC 6455, 5.5: 125 bytes, and the code takes two.
 _REASON_BYTES_MAX = 123
 
@@ -46,7 +46,7 @@ async def close_with_error(websocket: WebSocket, error: HTTPException) -> None:
             # A handshake that is refused is 1006 to a browser, whatever the reason.
             await websocket.accept(choose_subprotocol(websocket))
         reason = str(error.detail).encode()[:_REASON_BYTES_MAX].decode(errors="ignore")
-        await websocket.close(_CLOSE_CODES + error.status_code, reason)
+        await websocket.close(CLOSE_CODES + error.status_code, reason)
 
 
 def _subprotocols(connection: HTTPConnection) -> list[str]:

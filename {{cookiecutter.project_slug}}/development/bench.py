@@ -27,6 +27,7 @@ from uvicorn.loops.auto import auto_loop_factory
 from development import bench_report, load, nginx, ports, postgres, serve, supervisor
 from development.load import Load, Outcome
 from development.supervisor import Child
+from server.exporter import read_process
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / ".local" / "bench"
@@ -37,7 +38,6 @@ STOP_WITHIN_SECONDS = 40
 # Of the requests per second that the planned choice reaches: latencies of a service that is full
 # say how long its queue is, and nothing else.
 _RATE_SHARE = 0.6
-_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
@@ -245,14 +245,7 @@ def cpu_seconds(master_pid: int) -> float:
     pids = [str(master_pid)]
     for children in Path(f"/proc/{master_pid}/task").glob("*/children"):
         pids += children.read_text().split()
-    ticks = 0
-    for pid in pids:
-        stat = Path(f"/proc/{pid}/stat")
-        if stat.exists():
-            # The name of the program, in brackets, may hold spaces.
-            fields = stat.read_text().rpartition(")")[2].split()
-            ticks += int(fields[11]) + int(fields[12])
-    return ticks / _TICKS_PER_SECOND
+    return sum(read_process(int(pid))[1] for pid in pids)
 
 
 def _write(measured: Sequence[Measured], options: Options) -> None:

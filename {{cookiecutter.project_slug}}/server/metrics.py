@@ -5,7 +5,8 @@ killed takes no count with it. Elsewhere they are ordinary values that nobody as
 """
 
 import logging
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
+from functools import partial
 from typing import Generic, TypeVar, cast
 
 import prometheus_client
@@ -71,16 +72,11 @@ class _Lost:
 class _Instrument(Generic[Child]):
     """Made at its first use; keeps its children, since finding them costs as much as counting."""
 
-    def __init__(self, name: str, documentation: str, *labels: str) -> None:
+    def __init__(self, name: str, make: Callable[[], Child]) -> None:
         self._name = name
-        # It is a part of the key of every value in the files, so keep it short.
-        self._documentation = documentation
-        self._labels = labels
+        self._make: Callable[[], Child] = make
         self._children: dict[tuple[str, ...], Child] = {}
         self._parent: Child | None = None
-
-    def _make(self) -> Child:
-        raise NotImplementedError
 
     def _child(self, labels: tuple[str, ...]) -> Child:
         child = self._children.get(labels)
@@ -100,10 +96,10 @@ class _Instrument(Generic[Child]):
 
 
 class Counter(_Instrument[prometheus_client.Counter]):
-    def _make(self) -> prometheus_client.Counter:
-        return prometheus_client.Counter(
-            self._name, self._documentation, self._labels, registry=None
-        )
+    # The documentation is a part of the key of every value in the files, so keep it short.
+    def __init__(self, name: str, documentation: str, *labels: str) -> None:
+        make = partial(prometheus_client.Counter, name, documentation, labels, registry=None)
+        super().__init__(name, make)
 
     def add(self, amount: float = 1, *labels: str) -> None:
         self._child(labels).inc(amount)
@@ -113,17 +109,15 @@ class Gauge(_Instrument[prometheus_client.Gauge]):
     """The sum of all living processes. `each`: one value a process, with its id as a label."""
 
     def __init__(self, name: str, documentation: str, *labels: str, each: bool = False) -> None:
-        super().__init__(name, documentation, *labels)
-        self._each = each
-
-    def _make(self) -> prometheus_client.Gauge:
-        return prometheus_client.Gauge(
-            self._name,
-            self._documentation,
-            self._labels,
+        make = partial(
+            prometheus_client.Gauge,
+            name,
+            documentation,
+            labels,
             registry=None,
-            multiprocess_mode="liveall" if self._each else "livesum",
+            multiprocess_mode="liveall" if each else "livesum",
         )
+        super().__init__(name, make)
 
     def set(self, value: float, *labels: str) -> None:
         self._child(labels).set(value)
@@ -133,13 +127,10 @@ class Histogram(_Instrument[prometheus_client.Histogram]):
     def __init__(
         self, name: str, documentation: str, *labels: str, edges: tuple[float, ...] = DURATION_EDGES
     ) -> None:
-        super().__init__(name, documentation, *labels)
-        self._edges = edges
-
-    def _make(self) -> prometheus_client.Histogram:
-        return prometheus_client.Histogram(
-            self._name, self._documentation, self._labels, registry=None, buckets=self._edges
+        make = partial(
+            prometheus_client.Histogram, name, documentation, labels, registry=None, buckets=edges
         )
+        super().__init__(name, make)
 
     def observe(self, value: float, *labels: str) -> None:
         self._child(labels).observe(value)

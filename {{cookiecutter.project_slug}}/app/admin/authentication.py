@@ -1,6 +1,5 @@
 """Who may enter: the cookie names a session, which is looked up for every request."""
 
-import hmac
 from http import HTTPStatus
 from typing import Final, cast
 from uuid import UUID
@@ -130,8 +129,7 @@ async def _current_user(request: Request) -> AuthenticatedUser | None:
 
 def _cookie_key(settings: Settings) -> str:
     """Of its own, so that nothing signed for another purpose is ever taken for a cookie."""
-    secret = settings.secret_key.get_secret_value().encode()
-    return hmac.digest(secret, b"admin session cookie", "sha256").hex()
+    return settings.keyed_hash(b"admin session cookie").hex()
 
 
 def _id(request: Request, name: str) -> UUID | None:

@@ -46,5 +46,4 @@ async def find(request: Request, settings: Settings) -> HalfLogin | None:
 
 def _proof(settings: Settings, credentials: Credentials) -> str:
     # Whoever has the cookie can read it: the hash of the password must not be in there.
-    key = settings.secret_key.get_secret_value().encode()
-    return hmac.digest(key, b"half login\0" + credentials.password_hash.encode(), "sha256").hex()
+    return settings.keyed_hash(b"half login\0" + credentials.password_hash.encode()).hex()

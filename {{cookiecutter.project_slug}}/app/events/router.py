@@ -262,4 +262,4 @@ async def _listen(websocket: WebSocket, stream: Stream, door: Door) -> None:
             stream.renew(follower)
         stream.finish(CLIENT_LEFT)
     except HTTPException as error:
-        stream.finish(End(4000 + error.status_code, str(error.detail)))
+        stream.finish(End.because_of(error))

@@ -7,15 +7,17 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
+from typing import Literal, Self
 from uuid import UUID
 
 from pydantic import BaseModel
+from starlette.exceptions import HTTPException
 
 from app.database import Database
 from app.errors import AppError, GoneError
 from app.events import repository
 from app.events.repository import EventRow, Head
+from app.websockets import CLOSE_CODES
 
 # What is read of the table at once.
 PAGE_ROWS = 100
@@ -42,6 +44,10 @@ class End:
 
     code: int
     reason: str
+
+    @classmethod
+    def because_of(cls, error: HTTPException) -> Self:
+        return cls(CLOSE_CODES + error.status_code, str(error.detail))
 
 
 LEAVING = End(1012, "The service restarts: connect again and resume.")
@@ -123,7 +129,7 @@ class Stream:
             after = {self.follower.user_id: self.position}
             rows = await repository.list_events(self.database, after, PAGE_ROWS)
         except AppError as error:
-            self.finish(End(4000 + error.status_code, str(error.detail)))
+            self.finish(End.because_of(error))
             return []
         if not rows:
             self.finish(PRUNED)

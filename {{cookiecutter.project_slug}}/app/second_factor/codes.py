@@ -69,8 +69,7 @@ def decrypt_secret(settings: Settings, user_id: UUID, encrypted: bytes) -> str |
 
 def _cipher(settings: Settings) -> AESGCM:
     # A key of its own, so that nothing encrypted or signed for another purpose is taken for it.
-    secret = settings.secret_key.get_secret_value().encode()
-    return AESGCM(hmac.digest(secret, b"second factor", "sha256"))
+    return AESGCM(settings.keyed_hash(b"second factor"))
 
 
 def new_recovery_codes() -> Sequence[str]:

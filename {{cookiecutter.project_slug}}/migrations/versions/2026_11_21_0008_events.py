@@ -16,12 +16,7 @@ def upgrade() -> None:
     op.create_table(
         "event_head",
         sa.Column("owner_id", sa.Uuid(), nullable=False),
-        sa.Column(
-            "epoch",
-            sa.Uuid(),
-            server_default=sa.text("gen_random_uuid()"),
-            nullable=False,
-        ),
+        sa.Column("epoch", sa.Uuid(), server_default=sa.text("gen_random_uuid()"), nullable=False),
         sa.Column("seq", sa.BigInteger(), nullable=False),
         sa.ForeignKeyConstraint(
             ["owner_id"],
