@@ -14,7 +14,7 @@ DEST ?=
 BEGAN := $(shell date +%s)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-engines test-faults bench check fix bake
+.PHONY: help demo test test-engines test-faults bench site check fix bake
 
 help: ## Show the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -37,13 +37,16 @@ bench: ## Generate a service and compare its cost with a bare FastAPI route (abo
 test-faults: ## Break a running service in 43 ways under load (4 minutes)
 	@$(RUN) pytest -m faults
 
+site: ## Build the pages as a site in .cache/site/html, with search and the calculator
+	@$(RUN) python -m website
+
 check: ## Check everything, change nothing
 	@"$(UV)" lock --quiet --check
 	@"$(UV)" lock --quiet --check --directory "$(SERVICE)"
 	@$(RUN) ruff check .
 	@$(RUN) ruff format --check .
 	@$(RUN) mypy
-	@$(RUN) deptry --ignore DEP002,DEP004 bench demo hooks tests
+	@$(RUN) deptry --ignore DEP002,DEP004 bench demo hooks tests website
 	@$(RUN) yamllint --strict $(WORKFLOWS)
 	@$(RUN) actionlint $(WORKFLOWS)
 	@$(RUN) zizmor --offline --quiet $(WORKFLOWS)

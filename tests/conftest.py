@@ -25,6 +25,7 @@ TOGETHER = {
     "tests/browser/test_admin": "browser",
     "tests/browser/test_second_factor.py": "browser",
     "tests/browser/test_docs_page.py": "browser",
+    "tests/browser/test_site.py": "browser",
     "tests/system/test_image.py": "image",
     "tests/system/test_release.py": "image",
 }

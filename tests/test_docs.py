@@ -4,7 +4,6 @@ import ast
 import json
 import os
 import re
-import subprocess
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -12,9 +11,10 @@ from typing import TypedDict
 
 import pytest
 
-from tests.conftest import REPOSITORY, Bake, find_uv
+from tests.conftest import REPOSITORY, Bake
 from tests.page_numbers import NUMBERS, stated
 from tests.pages import SERVICE_FOLDER, Page, Sample, all_code, all_pages, commands, make_targets
+from website.__main__ import run_in_service
 
 PAGES = all_pages()
 CODE = all_code()
@@ -74,18 +74,7 @@ class Facts(TypedDict):
 
 @cache
 def facts() -> Facts:
-    command = [find_uv(), "run", "--quiet", "--locked", "python", "-B"]
-    environment = {
-        **{name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"},
-        "UV_PROJECT_ENVIRONMENT": str(REPOSITORY / ".cache/venv"),
-        "PYTHONPATH": str(SERVICE_FOLDER),
-    }
-    done = subprocess.run(
-        [*command, str(REPOSITORY / "tests/service_facts.py")],
-        cwd=SERVICE_FOLDER, env=environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    result: Facts = json.loads(done.stdout)
+    result: Facts = json.loads(run_in_service(REPOSITORY / "tests/service_facts.py"))
     return result
 
 
