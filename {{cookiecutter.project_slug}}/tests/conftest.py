@@ -5,6 +5,7 @@ import os
 from collections.abc import AsyncIterator, Iterator, MutableMapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -19,10 +20,9 @@ from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_connection
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.accounts import service as accounts
-from app.accounts.authentication import Login
-from app.accounts.schemas import UserCreate
-from app.accounts.sessions import log_in
+from app.accounts.models import RefreshToken, Session, User
+from app.accounts.roles import SCOPES, Role
+from app.accounts.tokens import issue_access_token
 from app.database import Database, create_engine
 from app.lifespan import State, build_state
 from app.main import create_app
@@ -210,12 +210,17 @@ async def connect(
 
 
 async def sign_up(state: State, email: str) -> SignedInUser:
-    body = UserCreate.model_validate({"email": email, "password": PASSWORD})
-    authenticator, keys = state["authenticator"], state["token_keys"]
-    user = await accounts.register_user(state["database"], authenticator.hasher, body)
-    pair = await log_in(authenticator, keys, Login(email, PASSWORD))
-    headers = {"Authorization": f"Bearer {pair.access_token}"}
-    return SignedInUser(user.id, email, headers)
+    """The rows of a login without its way: hundreds of tests begin here."""
+    password_hash = await state["authenticator"].hasher.hash(PASSWORD)
+    user = User(email=email, password_hash=password_hash, role=Role.MEMBER)
+    ends_at = datetime.now(UTC) + timedelta(hours=1)
+    login = Session(owner=user, expires_at=ends_at, scope=Role.MEMBER.grant(SCOPES))
+    async with state["database"].transaction() as session:
+        session.add(login)
+        await session.flush()
+        session.add(RefreshToken(session_id=login.id, token_hash=login.id.bytes))
+    token = issue_access_token(state["token_keys"], user.id, login.id, login.scope)
+    return SignedInUser(user.id, email, {"Authorization": f"Bearer {token}"})
 
 
 @pytest.fixture
