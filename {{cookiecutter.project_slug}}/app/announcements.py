@@ -40,7 +40,11 @@ class Announcements:
 
 def announce(session: Session, kind: str, user_id: UUID) -> None:
     """Nobody hears of it when the transaction is rolled back."""
-    session.info.setdefault(_PENDING, set()).add(f"{kind}:{user_id}")
+    session.info.setdefault(_PENDING, set()).add(announcement(kind, user_id))
+
+
+def announcement(kind: str, user_id: UUID) -> str:
+    return f"{kind}:{user_id}"
 
 
 @event.listens_for(Session, "after_commit")

@@ -262,13 +262,32 @@ class Database:
         SQLAlchemy connection. So no ORM objects and no Python-side types; for a list of values
         write `column = ANY(:values)`.
         """
+        return await self._execute(statement, parameters, may_retry=True)
+
+    async def write_one(
+        self, statement: TypedReturnsRows[*Columns], parameters: Mapping[str, object]
+    ) -> tuple[*Columns]:
+        """The row that it returns; of one statement alone, which is a transaction of its own.
+
+        As quick as a read, and as bare: see `read_all`. What needs more than one statement, or
+        reads before it decides, is a `transaction`.
+        """
+        return (await self._execute(statement, parameters, may_retry=False))[0]
+
+    async def _execute(
+        self,
+        statement: TypedReturnsRows[*Columns],
+        parameters: Mapping[str, object] | None,
+        *,
+        may_retry: bool,
+    ) -> Sequence[tuple[*Columns]]:
         sql, names, constants = self._compile(statement)
         values = {**constants, **parameters} if parameters else constants
         arguments = [values[name] for name in names]
         # Not `_slot`: a context manager made of a generator costs 12 us.
         taken_at = await self._slots.take()
         try:
-            rows = await self._fetch(sql, arguments)
+            rows = await self._fetch(sql, arguments, may_retry=may_retry)
         except Exception as error:
             _raise_for_client(error)
             raise
@@ -318,7 +337,7 @@ class Database:
         return sql.string, tuple(sql.positiontup or ()), constants
 
     async def _fetch(
-        self, sql: str, arguments: Sequence[object], *, may_retry: bool = True
+        self, sql: str, arguments: Sequence[object], *, may_retry: bool
     ) -> Sequence[asyncpg.Record]:
         kept = await self._take()
         connection, driver = kept.connection, kept.driver

@@ -12,7 +12,7 @@ from app.events.live_page import add_live_page
 from app.items import router as items
 from app.lifespan import build_lifespan
 from app.middleware import BodyLimitMiddleware, FailureMiddleware, RequestMiddleware
-from app.openapi import DocumentedFastAPI, add_docs_pages
+from app.openapi import API_PREFIX, DocumentedFastAPI, add_docs_pages
 from app.settings import Settings
 
 # One level of routers: each one more costs 30 us for every request.
@@ -48,7 +48,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(health.router)
     errors = problem_responses(400, 413, 422, 503, 504)
     for router in ROUTERS:
-        app.include_router(router, prefix="/api/v1", responses=errors)
+        app.include_router(router, prefix=API_PREFIX, responses=errors)
     app.include_router(accounts.well_known)
     if settings.environment == "development":
         add_live_page(app)

@@ -17,7 +17,8 @@ from starlette.responses import FileResponse, HTMLResponse, Response
 
 from app.errors import Problem
 
-TOKEN_PATH = "/api/v1/auth/token"  # noqa: S105 (a path, not a secret)
+API_PREFIX = "/api/v1"
+TOKEN_PATH = f"{API_PREFIX}/auth/token"
 _FILES = ("swagger-ui-bundle.js", "swagger-ui.css", "redoc.standalone.js", "favicon.png")
 _INLINE_SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 

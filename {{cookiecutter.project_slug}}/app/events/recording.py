@@ -1,14 +1,16 @@
 """Every change of a followed row becomes an event, in the transaction of the change."""
 
+from collections.abc import Mapping
 from typing import cast
 from uuid import UUID
 
 from sqlalchemy import Connection, event
 from sqlalchemy.orm import Mapped, Mapper, Session, object_session
+from sqlalchemy.sql.selectable import TypedReturnsRows
 
 from app.accounts import models as accounts
-from app.announcements import ACCOUNT, EVENTS, announce
-from app.database import Model
+from app.announcements import ACCOUNT, EVENTS, announce, announcement
+from app.database import Columns, Database, Model
 from app.events import repository
 
 # A key of `session.info`: owner, what happened, and to which row.
@@ -72,6 +74,19 @@ def _session_ended(
     _mapper: Mapper[accounts.Session], _connection: Connection, login: accounts.Session
 ) -> None:
     announce(_session_of(login), ACCOUNT, login.user_id)
+
+
+async def write_followed(
+    database: Database,
+    statement: TypedReturnsRows[*Columns],
+    owner_id: UUID,
+    parameters: Mapping[str, object],
+) -> tuple[*Columns]:
+    """The row of a statement made by `with_event`: what a session does on its own, for one
+    statement without a session."""
+    row = await database.write_one(statement, parameters)
+    database.announcements.add([announcement(EVENTS, owner_id)])
+    return row
 
 
 def _session_of(row: Model) -> Session:

@@ -7,9 +7,11 @@ from uuid import UUID
 
 from sqlalchemy import (
     ARRAY,
+    CTE,
     BigInteger,
     Integer,
     Interval,
+    Select,
     Table,
     Text,
     Uuid,
@@ -18,6 +20,7 @@ from sqlalchemy import (
     delete,
     func,
     insert,
+    literal,
     select,
     true,
     tuple_,
@@ -113,6 +116,24 @@ _DELETE_OLD = (
 )
 _payloads = func.unnest(bindparam("payloads", type_=ARRAY(Text))).column_valued("payload")
 _NOTIFY = select(func.pg_notify(bindparam("channel", type_=Text), _payloads, type_=Text))
+
+
+def with_event(changed: CTE, kind: str) -> Select[*tuple[object, ...]]:
+    """The change of one row, which returns `id` and `owner_id`, and its event in one statement."""
+    head = upsert(_head).from_select(
+        ["owner_id", "seq"], select(changed.c.owner_id, literal(1)), include_defaults=False
+    )
+    head = head.on_conflict_do_update(
+        index_elements=[_head.c.owner_id], set_={"seq": _head.c.seq + 1}
+    )
+    numbered = head.returning(_head.c.owner_id, _head.c.seq).cte("numbered")
+    event = insert(_event).from_select(
+        ["owner_id", "seq", "kind", "subject_id"],
+        select(numbered.c.owner_id, numbered.c.seq, literal(kind), changed.c.id).join(
+            changed, changed.c.owner_id == numbered.c.owner_id
+        ),
+    )
+    return select(changed).add_cte(event.cte("recorded"))
 
 
 def add_events(session: Session, owner_id: UUID, events: Sequence[tuple[str, UUID]]) -> None:

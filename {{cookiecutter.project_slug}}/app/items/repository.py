@@ -1,15 +1,18 @@
-"""SQL of the items. Reads return rows, writes ORM objects."""
+"""SQL of the items. Single statements return rows, transactions ORM objects."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from typing import NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Text, bindparam, func, or_, select
+from sqlalchemy import ARRAY, Text, bindparam, func, insert, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
+from uuid_utils.compat import uuid7
 
 from app.database import Database
+from app.events.recording import write_followed
+from app.events.repository import with_event
 from app.items.models import Item, ItemTag
 from app.items.schemas import ItemQuery
 
@@ -54,6 +57,38 @@ _PAGE = (
     .order_by(Item.id.desc())
     .limit(bindparam("row_count"))
 )
+
+
+_TAGS = bindparam("tags", type_=ARRAY(Text))
+_NEW = ("id", "owner_id", "title", "description", "status", "price", "due_on")
+_created = (
+    insert(Item)
+    .values({name: bindparam(name) for name in _NEW})
+    .returning(
+        Item.id,
+        Item.title,
+        Item.description,
+        Item.status,
+        Item.price,
+        Item.due_on,
+        _TAGS.label("tags"),
+        Item.created_at,
+        Item.updated_at,
+        Item.owner_id,
+    )
+    .cte("created")
+)
+_tagged = insert(ItemTag).from_select(
+    ["item_id", "name"], select(_created.c.id, func.unnest(_TAGS))
+)
+# The item, its tags and its event in one statement: a session and its flush cost 2 ms.
+_CREATE = with_event(_created, "item.created").add_cte(_tagged.cte("tagged"))
+
+
+async def create_item(database: Database, owner_id: UUID, values: Mapping[str, object]) -> ItemRow:
+    given = {**values, "id": uuid7(), "owner_id": owner_id}
+    row = await write_followed(database, _CREATE, owner_id, given)
+    return ItemRow._make(row[:-1])
 
 
 async def get_item(database: Database, owner_id: UUID, item_id: UUID) -> ItemRow | None:

@@ -14,11 +14,9 @@ from app.items.schemas import ItemCreate, ItemOut, ItemPage, ItemQuery, ItemUpda
 _NOT_FOUND = "There is no such item."
 
 
-async def create_item(session: AsyncSession, owner_id: UUID, body: ItemCreate) -> ItemOut:
-    item = Item(owner_id=owner_id, **body.model_dump())
-    session.add(item)
-    await session.flush()
-    return ItemOut.model_validate(item)
+async def create_item(database: Database, owner_id: UUID, body: ItemCreate) -> ItemOut:
+    values = {**body.model_dump(), "tags": list(set(body.tags))}
+    return ItemOut.model_validate(await repository.create_item(database, owner_id, values))
 
 
 async def read_item(database: Database, owner_id: UUID, item_id: UUID) -> ItemOut:

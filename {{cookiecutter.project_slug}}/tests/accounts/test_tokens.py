@@ -126,6 +126,16 @@ def test_token_is_refused_when_another_key_signed_it(
         read_access_token(keys, jws.sign(claims, "x" * 32, algorithm="HS256"))
 
 
+def test_token_is_refused_when_it_expires_after_it_was_accepted(
+    keys: TokenKeys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = issue_access_token(keys, USER_ID, SESSION_ID, "")
+    claims = read_access_token(keys, token)
+    monkeypatch.setattr("app.accounts.tokens.time.time", lambda: float(claims.exp))
+    with pytest.raises(UnauthorizedError, match="expired"):
+        read_access_token(keys, token)
+
+
 def test_token_says_its_type_and_the_name_of_the_service(settings: Settings) -> None:
     given = {"database_url", "secret_key"}
     given_settings = settings.model_dump(include=given)
