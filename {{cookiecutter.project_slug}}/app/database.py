@@ -6,7 +6,6 @@ Reads are single statements outside of transactions; writes are one transaction 
 import asyncio
 import enum
 import os
-import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -32,6 +31,7 @@ from starlette.requests import HTTPConnection
 from app.announcements import Announcements
 from app.errors import InvalidInputError, UnavailableError
 from app.metrics import SHED, record_statement, watch_statements
+from app.peer_timeout import peer_settings, watch_peer
 from app.settings import Settings
 from app.slots import Slots
 
@@ -118,7 +118,7 @@ def create_engine(settings: Settings, pool_size: int = 1) -> AsyncEngine:
         },
     )
     event.listen(engine.sync_engine, "checkout", _refuse_closed)
-    watch = partial(_watch_peer, timeout_seconds=settings.database_peer_timeout_seconds)
+    watch = partial(watch_peer, timeout_seconds=settings.database_peer_timeout_seconds)
     event.listen(engine.sync_engine, "connect", watch)
     watch_statements(engine.sync_engine)
     return engine
@@ -178,44 +178,6 @@ def server_settings(settings: Settings) -> dict[str, str]:
         # Compiling a plan never pays for statements of a few milliseconds. Default: on.
         "jit": "off",
     }
-
-
-def peer_settings(timeout_seconds: int) -> dict[str, str]:
-    """PostgreSQL's side: a worker that is cut off holds its locks no longer than this.
-
-    https://www.postgresql.org/docs/current/runtime-config-connection.html
-    """
-    return {
-        "tcp_user_timeout": str(timeout_seconds * 1000),
-        **{f"tcp_{name}": str(number) for name, number in _keepalive(timeout_seconds).items()},
-    }
-
-
-def _keepalive(timeout_seconds: int) -> dict[str, int]:
-    """The first question after half of the time, then two more."""
-    interval = timeout_seconds // 4
-    return {
-        "keepalives_idle": timeout_seconds - 2 * interval,
-        "keepalives_interval": interval,
-        "keepalives_count": 2,
-    }
-
-
-def _watch_peer(connection: DBAPIConnection, _record: object, *, timeout_seconds: int) -> None:
-    # The driver has no option for it.
-    transport: asyncio.Transport = connection.driver_connection._transport
-    peer: socket.socket = transport.get_extra_info("socket")
-    if peer.family == socket.AF_UNIX or not hasattr(socket, "TCP_USER_TIMEOUT"):
-        return
-    keepalive = _keepalive(timeout_seconds)
-    peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, value in (
-        (socket.TCP_KEEPIDLE, keepalive["keepalives_idle"]),
-        (socket.TCP_KEEPINTVL, keepalive["keepalives_interval"]),
-        (socket.TCP_KEEPCNT, keepalive["keepalives_count"]),
-        (socket.TCP_USER_TIMEOUT, timeout_seconds * 1000),
-    ):
-        peer.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def _refuse_closed(connection: DBAPIConnection, _record: object, _proxy: object) -> None:

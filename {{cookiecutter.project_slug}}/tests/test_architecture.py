@@ -33,7 +33,7 @@ MODULES = {
 }
 # From the ground up: a module of `app` may import those of its own floor's package or below.
 FLOORS = (
-    ("keys",),
+    ("keys", "peer_timeout"),
     ("metrics", "settings", "websockets"),
     ("errors",),
     ("openapi", "schemas", "middleware", "mail", "security_events", "announcements", "slots"),
