@@ -5,6 +5,7 @@ import json
 import sys
 
 import click
+from opentelemetry.sdk import environment_variables
 from uvicorn import Config
 
 from app.main import create_app
@@ -110,6 +111,7 @@ json.dump(
         "settings": settings(),
         "server_settings": [name.upper() for name in ServerSettings.model_fields],
         "uvicorn_options": uvicorn_options(),
+        "otel_variables": [one for one in vars(environment_variables) if one.startswith("OTEL_")],
         "uvicorn_settings": {name: defaults_of(name) for name in UVICORN_OPTIONS},
         "gunicorn_settings": GUNICORN_SETTINGS,
         "routes": routes(),

@@ -63,6 +63,7 @@ class Facts(TypedDict):
     settings: dict[str, str]
     server_settings: list[str]
     uvicorn_options: list[str]
+    otel_variables: list[str]
     uvicorn_settings: dict[str, list[str]]
     gunicorn_settings: dict[str, str]
     routes: dict[str, Route]
@@ -235,7 +236,7 @@ def test_data_of_a_sample_is_valid(page: Page, sample: Sample) -> None:
     if sample.language == "json":
         json.loads(sample.text)
     for name in re.findall(r"^([A-Z][A-Z0-9_]+)=", sample.text, re.MULTILINE):
-        assert name in words_of_the_code() or is_uvicorn(name), f"{name} is no setting"
+        assert name in words_of_the_code() or is_of_a_library(name), f"{name} is no setting"
 
 
 @each_sample("text", "console")
@@ -278,7 +279,7 @@ def assert_words(page: Page, span: str) -> None:
 def assert_names(text: str) -> None:
     """Words with an underscore or an inner capital are names of the code."""
     for word in re.findall(r"\b(?:[A-Za-z]+_\w+|[A-Z]?[a-z]+[A-Z]\w+)\b", text):
-        known = word in words_of_the_code() or word.startswith("test_") or is_uvicorn(word)
+        known = word in words_of_the_code() or word.startswith("test_") or is_of_a_library(word)
         assert known, f"{word} is nowhere in the code"
 
 
@@ -287,8 +288,9 @@ def is_named(path: str) -> bool:
     return path in text_of_the_code()
 
 
-def is_uvicorn(word: str) -> bool:
-    return word.removeprefix("UVICORN_").lower() in facts()["uvicorn_options"]
+def is_of_a_library(word: str) -> bool:
+    is_uvicorn = word.removeprefix("UVICORN_").lower() in facts()["uvicorn_options"]
+    return is_uvicorn or word in facts()["otel_variables"]
 
 
 def test_every_setting_is_on_the_configuration_page_with_its_default() -> None:

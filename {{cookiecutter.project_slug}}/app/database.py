@@ -250,11 +250,13 @@ class Database:
         taken_at = await self._slots.take()
         try:
             rows = await self._fetch(sql, arguments, may_retry=may_retry)
-        except Exception as error:
-            _raise_for_client(error)
+            record_statement(sql, taken_at)
+        except BaseException as error:
+            record_statement(sql, taken_at, error)
+            if isinstance(error, Exception):
+                _raise_for_client(error)
             raise
         finally:
-            record_statement(time.perf_counter() - taken_at)
             self._slots.give_back(taken_at)
         return cast("Sequence[tuple[*Columns]]", rows)
 

@@ -16,6 +16,7 @@ from app.mail import build_mailer
 from app.metrics import INFO
 from app.security_events import SecurityEvent, record_event
 from app.settings import Settings
+from app.telemetry import running_telemetry
 from server.capacity import POOL_SIZE_MAX
 from server.graceful import Drain
 from server.logs import configure_logging
@@ -41,22 +42,29 @@ Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[State]]
 def build_lifespan(settings: Settings) -> Lifespan:
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[State]:
-        configure_logging(settings)
-        common_passwords()
-        # No query here: a worker that is recycled while the database is away must still start.
-        # gunicorn.conf.py plans DATABASE_POOL_SIZE; without gunicorn this is the only worker.
-        pool_size = settings.database_pool_size or POOL_SIZE_MAX
-        engine = create_engine(settings, pool_size)
-        database = Database(engine, pool_size, settings.database_pool_timeout_seconds)
-        try:
-            state = build_state(settings, database)
-            async with state["hub"].run():
-                yield state
-        finally:
-            database.close()
-            await close_engine(engine)
+        async with running_telemetry(settings) as report:
+            configure_logging(settings, report)
+            common_passwords()
+            async with _running_database(settings) as database:
+                state = build_state(settings, database)
+                async with state["hub"].run():
+                    yield state
 
     return lifespan
+
+
+@asynccontextmanager
+async def _running_database(settings: Settings) -> AsyncIterator[Database]:
+    # No query here: a worker that is recycled while the database is away must still start.
+    # gunicorn.conf.py plans DATABASE_POOL_SIZE; without gunicorn this is the only worker.
+    pool_size = settings.database_pool_size or POOL_SIZE_MAX
+    engine = create_engine(settings, pool_size)
+    database = Database(engine, pool_size, settings.database_pool_timeout_seconds)
+    try:
+        yield database
+    finally:
+        database.close()
+        await close_engine(engine)
 
 
 def build_state(settings: Settings, database: Database) -> State:

@@ -14,6 +14,7 @@ from app.lifespan import build_lifespan
 from app.middleware import BodyLimitMiddleware, FailureMiddleware, RequestMiddleware
 from app.openapi import API_PREFIX, DocumentedFastAPI, add_docs_pages
 from app.settings import Settings
+from app.telemetry import fastapi_telemetry
 
 # One level of routers: each one more costs 30 us for every request.
 ROUTERS = (accounts.users, items.router, accounts.auth, events.router)
@@ -39,6 +40,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         # The redirect has no ROOT_PATH: it would send a password to the neighbour's address.
         # Default: True.
         redirect_slashes=False,
+        telemetry=fastapi_telemetry(settings),
     )
     # As an argument it is deprecated; the server cannot know it, for gunicorn has no such setting.
     app.root_path = settings.root_path

@@ -4,8 +4,9 @@ import time
 from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import Protocol
 
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import Connection, Engine, ExceptionContext, event
 
 from server.metrics import Counter, Gauge, Histogram
 
@@ -27,10 +28,28 @@ SECURITY_EVENTS = Counter("app_security_events_total", "docs/security-events.md"
 INFO = Gauge("app_info", "One for each worker", "version", "revision")
 
 
+# Of the state of the service; every few seconds, so neither logged nor traced.
+PROBES = frozenset({"/livez", "/readyz"})
+
+
+class Trace(Protocol):
+    """What app/tracing.py puts into the state of a request that is traced."""
+
+    @property
+    def id(self) -> str: ...
+
+    def add_statement(self, sql: str, seconds: float, error: BaseException | None) -> None: ...
+
+
 @dataclass(slots=True)
 class RequestRecord:
     """Filled by whoever knows; the middleware writes it into the access line and the metrics."""
 
+    method: str = "GET"
+    trace: Trace | None = None
+    # 0: the client left before there was one.
+    status: int = 0
+    is_stream: bool = False
     sql_seconds: float = 0.0
     sql_count: int = 0
     pool_wait_seconds: float = 0.0
@@ -42,11 +61,14 @@ class RequestRecord:
 current_record: ContextVar[RequestRecord | None] = ContextVar("current_record", default=None)
 
 
-def record_statement(seconds: float) -> None:
+def record_statement(sql: str, began: float, error: BaseException | None = None) -> None:
     record = current_record.get()
     if record is not None:
+        seconds = time.perf_counter() - began
         record.sql_seconds += seconds
         record.sql_count += 1
+        if record.trace is not None:
+            record.trace.add_statement(sql, seconds, error)
 
 
 def record_wait(seconds: float) -> None:
@@ -60,11 +82,19 @@ def watch_statements(engine: Engine) -> None:
     """Those of sessions; `Database.read_all` knows its own."""
     event.listen(engine, "before_cursor_execute", _start_clock)
     event.listen(engine, "after_cursor_execute", _stop_clock)
+    event.listen(engine, "handle_error", _stop_clock_of_failed)
 
 
 def _start_clock(connection: Connection, *_statement: object) -> None:
     connection.info["statement_began"] = time.perf_counter()
 
 
-def _stop_clock(connection: Connection, *_statement: object) -> None:
-    record_statement(time.perf_counter() - connection.info["statement_began"])
+def _stop_clock(connection: Connection, _cursor: object, sql: str, *_rest: object) -> None:
+    record_statement(sql, connection.info["statement_began"])
+
+
+def _stop_clock_of_failed(context: ExceptionContext) -> None:
+    connection, sql = context.connection, context.statement
+    if connection is not None and sql is not None:
+        began = connection.info["statement_began"]
+        record_statement(sql, began, context.original_exception)

@@ -7,6 +7,7 @@ import asyncio
 import re
 import time
 import uuid
+from http import HTTPStatus
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
@@ -16,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.errors import ContentTooLargeError, problem_response
 from app.metrics import (
     DEADLINES_MISSED,
+    PROBES,
     SQL_SECONDS,
     SQL_STATEMENTS,
     RequestRecord,
@@ -27,53 +29,42 @@ log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 # 32 hex digits is what nginx's $request_id has; UUIDs and most other makers' ids fit too.
 _REQUEST_ID = re.compile(r"[A-Za-z0-9-]{16,64}", re.ASCII)
-# Probes every few seconds say nothing and drown the rest.
-_UNLOGGED_PATHS = frozenset({"/livez", "/readyz"})
+# Of an answer, of a WebSocket, of an answer instead of one.
+_STARTS = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
 
 
 class RequestMiddleware:
-    """Gives every request an id and writes its one access line."""
+    """Gives every request an id and writes its one access line; a WebSocket is one request."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
-        started_at = time.perf_counter()
-        request_id = _request_id(scope)
-        # The body is bytes on the wire; the id reaches handlers and SQL through the state.
-        state = scope.setdefault("state", {})
-        # A stream must know that nobody reads it.
-        state.update(request_id=request_id, is_head=scope["method"] == "HEAD")
-        client = scope.get("client")
-        structlog.contextvars.bind_contextvars(
-            request_id=request_id, client=client[0] if client else None
-        )
-        record = RequestRecord()
-        current_record.set(record)
-        status = 0
+        began = time.perf_counter()
+        record = _begin(scope)
+        routed = _as_get(scope)
 
         async def send_with_id(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = int(message["status"])
-                headers = MutableHeaders(scope=message)
-                headers["X-Request-ID"] = request_id
-                # What may be kept, a route says; most answers are for one person alone.
-                headers.setdefault("Cache-Control", "no-store")
+            if message["type"] in _STARTS:
+                _begin_answer(message, record, scope["state"]["request_id"])
+                if record.is_stream:
+                    _count_request(routed, record, time.perf_counter() - began)
             await send(message)
 
-        routed = _as_get(scope)
         try:
             await self.app(routed, receive, send_with_id)
         finally:
-            seconds, route = time.perf_counter() - started_at, route_of(routed)
-            _count(scope["method"], route, status, seconds, record)
-            if scope["path"] not in _UNLOGGED_PATHS:
-                _log_access(scope, route, status, seconds, record)
-            structlog.contextvars.clear_contextvars()
+            seconds = time.perf_counter() - began
+            if not record.is_stream:
+                _count_request(routed, record, seconds)
+            _count_statements(routed, record)
+            if scope["path"] not in PROBES:
+                _log_access(routed, record, seconds)
+        # Not after an exception: Uvicorn still has to tell of it.
+        structlog.contextvars.clear_contextvars()
 
 
 class BodyLimitMiddleware:
@@ -108,9 +99,37 @@ class BodyLimitMiddleware:
         await self.app(scope, receive_counted, send)
 
 
+def _begin(scope: Scope) -> RequestRecord:
+    request_id = _request_id(scope)
+    # The body is bytes on the wire; the id reaches handlers through the state.
+    state = scope.setdefault("state", {})
+    method = scope.get("method", "GET")
+    # A stream must know that nobody reads it.
+    state.update(request_id=request_id, is_head=method == "HEAD")
+    client, trace = scope.get("client"), state.get("trace")
+    ids = {"trace_id": trace.id} if trace else {}
+    structlog.contextvars.bind_contextvars(
+        request_id=request_id, client=client[0] if client else None, **ids
+    )
+    record = RequestRecord(method, trace)
+    current_record.set(record)
+    return record
+
+
+def _begin_answer(message: Message, record: RequestRecord, request_id: str) -> None:
+    record.status = int(message.get("status", HTTPStatus.SWITCHING_PROTOCOLS))
+    headers = MutableHeaders(scope=message)
+    headers["X-Request-ID"] = request_id
+    # What may be kept, a route says; most answers are for one person alone.
+    headers.setdefault("Cache-Control", "no-store")
+    record.is_stream = message["type"] == "websocket.accept" or headers.get(
+        "Content-Type", ""
+    ).startswith("text/event-stream")
+
+
 def _as_get(scope: Scope) -> Scope:
     # FastAPI's routes know GET only; of an answer to HEAD, the server sends no body.
-    return {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
+    return {**scope, "method": "GET"} if scope.get("method") == "HEAD" else scope
 
 
 def _request_id(scope: Scope) -> str:
@@ -126,22 +145,27 @@ def _content_length(scope: Scope) -> int:
     return int(value) if value.isdecimal() else 0
 
 
-def _count(method: str, route: str, status: int, seconds: float, record: RequestRecord) -> None:
-    record_request(method, route, status, seconds)
+def _count_request(scope: Scope, record: RequestRecord, seconds: float) -> None:
+    """A stream when it begins: how long it lasts says nothing of the service."""
+    record_request(record.method, route_of(scope), record.status, seconds)
+
+
+def _count_statements(scope: Scope, record: RequestRecord) -> None:
     if record.sql_count:
+        route = route_of(scope)
         SQL_SECONDS.add(record.sql_seconds, route)
         SQL_STATEMENTS.add(record.sql_count, route)
 
 
-def _log_access(
-    scope: Scope, route: str, status: int, seconds: float, record: RequestRecord
-) -> None:
+def _log_access(scope: Scope, record: RequestRecord, seconds: float) -> None:
+    stream = {"stream": True} if record.is_stream else {}
     log.info(
         "request",
-        method=scope["method"],
-        route=route,
+        method=record.method,
+        route=route_of(scope),
         path=scope["path"],
-        status=status,
+        status=record.status,
+        **stream,
         duration_ms=round(seconds * 1000, 2),
         pool_wait_ms=round(record.pool_wait_seconds * 1000, 2),
         sql_ms=round(record.sql_seconds * 1000, 2),
@@ -183,13 +207,15 @@ class FailureMiddleware:
             async with deadline:
                 await self.app(scope, receive, send_and_lift)
         except Exception as error:
+            if started:
+                # Half an answer is sent: only closing the connection tells the client. Uvicorn
+                # does, and logs it.
+                raise
             is_late = isinstance(error, TimeoutError) and deadline.expired()
             if is_late:
                 DEADLINES_MISSED.add()
-            if started or not is_late:
+            else:
                 log.exception("request failed", method=scope["method"], path=scope["path"])
-            if started:
-                raise  # Half an answer is sent: only closing the connection tells the client.
             await self._problem(scope, is_late)(scope, receive, send)
 
     def _problem(self, scope: Scope, is_late: bool) -> Response:

@@ -6,6 +6,7 @@ Nothing reads the environment elsewhere.
 import hmac
 import re
 import tomllib
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal, Self, cast
 
@@ -193,6 +194,14 @@ class Settings(LogSettings):
     # Who comes back later reads everything anew.
     events_kept_seconds: int = Field(default=7 * 86_400, ge=60)
 
+    # Traces and error reports
+    # Either turns traces on; docs/traces.md has the other variables, which OpenTelemetry reads.
+    otel_exporter_otlp_endpoint: HttpUrl | None = None
+    otel_exporter_otlp_traces_endpoint: HttpUrl | None = None
+    otel_sdk_disabled: bool = False
+    # Exceptions go there: Sentry, or what speaks its protocol.
+    sentry_dsn: SecretStr | None = None
+
     # Admin
     admin_enabled: bool = True
     admin_session_seconds: int = Field(default=3600, ge=60)
@@ -218,6 +227,17 @@ class Settings(LogSettings):
                 raise ValueError(f"JWT_KEYS: the key {key.kid} is a placeholder, not random")
         return self
 
+    @model_validator(mode="after")
+    def _refuse_what_is_not_installed(self) -> Self:
+        wanted = (
+            (self.traces_are_on, "OTEL_EXPORTER_OTLP_ENDPOINT", "opentelemetry.sdk"),
+            (self.sentry_dsn is not None, "SENTRY_DSN", "sentry_sdk"),
+        )
+        for is_on, name, package in wanted:
+            if is_on and find_spec(package) is None:
+                raise ValueError(f"{name} needs packages: uv sync --group observability")
+        return self
+
     @property
     def token_key_ring(self) -> tuple[SigningKey, ...]:
         return self.jwt_keys or (SigningKey(kid="secret-key", key=self.secret_key),)
@@ -230,6 +250,11 @@ class Settings(LogSettings):
     def keyed_hash(self, text: bytes) -> bytes:
         """With SECRET_KEY; what begins `text` keeps one purpose apart from the others."""
         return hmac.digest(self.secret_key.get_secret_value().encode(), text, "sha256")
+
+    @property
+    def traces_are_on(self) -> bool:
+        endpoint = self.otel_exporter_otlp_endpoint or self.otel_exporter_otlp_traces_endpoint
+        return endpoint is not None and not self.otel_sdk_disabled
 
     @property
     def docs_are_on(self) -> bool:

@@ -35,9 +35,9 @@ MODULES = {
 FLOORS = (
     ("keys", "peer_timeout"),
     ("metrics", "settings", "websockets"),
-    ("errors",),
+    ("errors", "tracing"),
     ("openapi", "schemas", "middleware", "mail", "security_events", "announcements", "slots"),
-    ("database",),
+    ("database", "telemetry"),
     ("throttling",),
     ("accounts", "health"),
     ("events",),

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import click
+from opentelemetry.sdk import environment_variables
 
 from doctor.settings import AllSettings
 from manage.cli import main
@@ -12,6 +13,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("deploy/*/README.md")]
 FOLDERS = "|".join(path.name for path in ROOT.iterdir() if path.is_dir() and path.name[0] != ".")
 SETTINGS = {name.upper() for name in AllSettings.model_fields} | {"HTTP_PORT"}
+SETTINGS |= vars(environment_variables).keys()
 # Pages go on to speak of the example when `make remove-example` has taken it away.
 EXAMPLE = {"app/items/", "app/admin/views/items.py"}
 REMOVED = set() if (ROOT / "app/items").exists() else EXAMPLE

@@ -1,13 +1,16 @@
 """Request ids, the last resort for errors, and the body limit."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, MutableMapping
 
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, WebSocket
+from fastapi.responses import StreamingResponse
 from httpx2 import AsyncClient
 from structlog.testing import capture_logs
 
 from app.lifespan import State
+from server import metrics
 from tests.conftest import SignedInUser, connect
 
 
@@ -120,3 +123,46 @@ async def test_no_secret_reaches_the_log_wherever_it_is_sent(
     # The client of the tests tells where it went.
     ours = [record.getMessage() for record in caplog.records if record.name != "httpx2"]
     assert secret not in repr(ours)
+
+
+async def test_stream_counts_with_the_time_until_it_began(own_app: FastAPI, state: State) -> None:
+    async def half_a_second() -> AsyncIterator[str]:
+        yield "data: begun"
+        await asyncio.sleep(0.5)
+
+    @own_app.get("/stream")
+    async def stream() -> StreamingResponse:
+        return StreamingResponse(half_a_second(), media_type="text/event-stream")
+
+    with capture_logs() as logs:
+        async with connect(own_app, state) as client:
+            await client.get("/stream")
+    [line] = [line for line in logs if line["event"] == "request"]
+    assert line["stream"]
+    assert line["duration_ms"] >= 500
+    assert metrics._REQUESTS._child(("GET", "/stream", "200"))._sum.get() < 0.4
+
+
+async def test_websocket_is_one_request_that_counts_when_it_is_accepted(
+    own_app: FastAPI, state: State
+) -> None:
+    @own_app.websocket("/talk/{topic}")
+    async def talk(websocket: WebSocket) -> None:
+        await websocket.accept()
+        await asyncio.sleep(0.5)
+
+    async def receive() -> dict[str, str]:
+        return {"type": "websocket.connect"}
+
+    sent = []
+
+    async def send(message: MutableMapping[str, object]) -> None:
+        sent.append(message["type"])
+
+    scope = {"type": "websocket", "path": "/talk/1", "headers": [], "state": {**state}}
+    with capture_logs() as logs:
+        await own_app({**scope, "query_string": b"", "subprotocols": []}, receive, send)
+    [line] = [line for line in logs if line["event"] == "request"]
+    assert sent[0] == "websocket.accept"
+    assert (line["route"], line["status"], line["stream"]) == ("/talk/{topic}", 101, True)
+    assert metrics._REQUESTS._child(("GET", "/talk/{topic}", "101"))._sum.get() < 0.4

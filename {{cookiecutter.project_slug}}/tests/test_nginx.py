@@ -17,6 +17,7 @@ from tests.servers import running_nginx
 
 pytestmark = pytest.mark.system
 
+TRACEPARENT = f"00-{'a' * 32}-{'b' * 16}-01"
 HEX_32 = re.compile("[0-9a-f]{32}")
 
 
@@ -57,12 +58,14 @@ def test_request_id_is_made_at_the_edge_when_the_client_sends_one(client: Client
 
 def test_forwarded_headers_are_overwritten_when_the_client_forges_them(client: Client) -> None:
     forged = ("x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip")
-    unwanted = ("forwarded", "x-forwarded-port", "x-forwarded-prefix", "proxy")
-    response = client.get("/", headers=dict.fromkeys(forged + unwanted, "https"))
+    unwanted = ("forwarded", "x-forwarded-port", "x-forwarded-prefix", "proxy", "baggage")
+    traced = {"traceparent": TRACEPARENT, "tracestate": "a=b"}
+    headers = dict.fromkeys(forged + unwanted, "https") | traced
+    response = client.get("/", headers=headers)
     received = response.json()["headers"]
     host = client.base_url.netloc.decode()
     assert [received[name] for name in forged] == ["127.0.0.1", host, "http", "127.0.0.1"]
-    assert received.keys().isdisjoint(unwanted)
+    assert received.keys().isdisjoint({*unwanted, *traced})
 
 
 def test_host_is_the_checked_one_when_request_line_and_header_differ(port: int) -> None:

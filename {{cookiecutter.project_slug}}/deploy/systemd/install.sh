@@ -96,10 +96,14 @@ install_units() {
 install_nginx() {
     install -d "$settings/nginx"
     cp -r deploy/nginx/nginx.conf deploy/nginx/http deploy/nginx/server "$settings/nginx"
-    # site/ is the machine's own: written once, then yours.
+    # site/ is the machine's own: written once, then yours. A newer version may bring one file more.
+    local file
+    for file in deploy/nginx/site/*; do
+        [ ! -d "$settings/nginx/site" ] || [ -e "$settings/nginx/site/${file##*/}" ] ||
+            cp "$file" "$settings/nginx/site"
+    done
     if [ ! -d "$settings/nginx/site" ]; then
         cp -r deploy/nginx/site "$settings/nginx/site"
-        local file
         for file in deploy/systemd/nginx-site/*; do
             named "$file" >"$settings/nginx/site/${file##*/}"
         done

@@ -1,0 +1,54 @@
+"""The service with routes that fail, for tests of what the log and error reports say of it."""
+
+from collections.abc import AsyncIterator
+
+from fastapi import BackgroundTasks, FastAPI, WebSocket
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel
+
+from app.main import create_app as create_service
+
+SECRET = "s3cret-that-nobody-may-read"
+
+
+class Answer(BaseModel):
+    number: int
+
+
+def fail(password: str = SECRET) -> None:
+    try:
+        raise LookupError(f"Authorization: Bearer {password}")
+    except LookupError as error:
+        raise RuntimeError(f"postgresql://app:{password}@database/app is away") from error
+
+
+async def half_an_answer() -> AsyncIterator[str]:
+    yield "half"
+    fail()
+
+
+def create_app() -> FastAPI:
+    app = create_service()
+
+    @app.get("/fails")
+    async def fails() -> None:
+        fail()
+
+    @app.get("/breaks-off")
+    async def breaks_off() -> StreamingResponse:
+        return StreamingResponse(half_an_answer())
+
+    @app.get("/fails-afterwards")
+    async def fails_afterwards(tasks: BackgroundTasks) -> None:
+        tasks.add_task(fail)
+
+    @app.get("/answers-nonsense", response_model=Answer)
+    async def answers_nonsense() -> dict[str, str]:
+        return {"number": SECRET}
+
+    @app.websocket("/fails/ws")
+    async def fails_late(websocket: WebSocket) -> None:
+        await websocket.accept()
+        fail()
+
+    return app
