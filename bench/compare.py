@@ -2,18 +2,13 @@
 
 import argparse
 import json
-import os
 import random
-import signal
 import statistics
 import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import IO
 
-from development import bench, load, ports, postgres, supervisor
+from development import bench, load, postgres, serve
 from development.load import Load
 
 CONNECTIONS, WORKERS = 64, 2
@@ -43,7 +38,6 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4, help="of each measurement")
     options = parser.parse_args()
     environment = {
-        **os.environ,
         "DATABASE_URL": postgres.start(),
         # As in production: a line for people costs as much as a statement.
         "LOG_FORMAT": "json",
@@ -51,40 +45,18 @@ def main() -> None:
         "DATABASE_POOL_SIZE": "2",
     }
     with ExitStack() as stack:
-        log = stack.enter_context(tempfile.TemporaryFile())
-        service = stack.enter_context(serving(["app.main:create_app()"], environment, log))
-        reference = stack.enter_context(serving(["reference:create_app()"], environment, log))
-        targets = {service: of_the_service(service[0]), reference: of_the_reference(service[0])}
+        service = stack.enter_context(bench.serving(environment))
+        reference = stack.enter_context(bench.serving(environment, None, "reference:create_app()"))
+        targets: dict[tuple[int, int], list[Target]] = {
+            service: of_the_service(service[0]),
+            reference: of_the_reference(service[0]),
+        }
         for number in range(options.rounds):
             print(f"round {number + 1} of {options.rounds}", file=sys.stderr, flush=True)
             turns = [(server, target) for server, list_ in targets.items() for target in list_]
             for server, target in random.sample(turns, len(turns)):
                 measure(*server, target, options.seconds)
     report([target for list_ in targets.values() for target in list_])
-
-
-@contextmanager
-def serving(
-    app: list[str], environment: dict[str, str], log: IO[bytes]
-) -> Iterator[tuple[int, int]]:
-    """The port and the process id of a gunicorn with the configuration of the service."""
-    port = ports.free_port()
-    command = [sys.executable, "-m", "gunicorn", *app]
-    environment = {**environment, "APP_PORT": str(port)}
-    with supervisor.signals(signal.SIGINT, signal.SIGTERM) as inbox:
-        child = supervisor.start(
-            "gunicorn",
-            command,
-            signal.SIGTERM,
-            folder=bench.ROOT,
-            environment=environment,
-            output=log,
-        )
-        try:
-            bench.wait_until_ready(port, [child])
-            yield port, child.process.pid
-        finally:
-            supervisor.stop([child], inbox, bench.STOP_WITHIN_SECONDS)
 
 
 def of_the_service(port: int) -> list[Target]:
@@ -98,7 +70,7 @@ def of_the_service(port: int) -> list[Target]:
     if bench.drive(drive_once).failures:
         raise SystemExit("No items could be created.")
     headers = {"Authorization": authorization.removeprefix("Authorization: ").strip()}
-    item_id = json.loads(bench.call(port, "GET", "/api/v1/items", headers=headers)[1])["items"][0][
+    item_id = json.loads(serve.call(port, "GET", "/api/v1/items", headers=headers)[1])["items"][0][
         "id"
     ]
     return [

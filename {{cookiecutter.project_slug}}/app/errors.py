@@ -109,22 +109,24 @@ class OAuthError(AppError):
         self.code = code
 
 
-class TooManyRequestsError(AppError):
+class TryAgainError(AppError):
+    """Not now: the answer says in how many seconds."""
+
+    def __init__(self, detail: str, retry_after_seconds: int = 1) -> None:
+        super().__init__(detail, {"Retry-After": str(retry_after_seconds)})
+        self.retry_after_seconds = retry_after_seconds
+
+
+class TooManyRequestsError(TryAgainError):
     """This client asks too often, as opposed to a service that is busy."""
 
     status = HTTPStatus.TOO_MANY_REQUESTS
 
-    def __init__(self, detail: str, retry_after_seconds: int) -> None:
-        super().__init__(detail, {"Retry-After": str(retry_after_seconds)})
 
-
-class UnavailableError(AppError):
-    """Try again: the pool, the password queue or the database has no room at the moment."""
+class UnavailableError(TryAgainError):
+    """The pool, the password queue or the database has no room at the moment."""
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
-
-    def __init__(self, detail: str, retry_after_seconds: int = 1) -> None:
-        super().__init__(detail, {"Retry-After": str(retry_after_seconds)})
 
 
 def problem_response(

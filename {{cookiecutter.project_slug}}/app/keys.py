@@ -30,9 +30,7 @@ class SigningKey(BaseModel):
 
     @model_validator(mode="after")
     def _refuse_key_of_another_kind(self) -> Self:
-        text = self.key.get_secret_value()
-        fits = {"HS256": _is_hmac_key, "ES256": _is_ec_key, "RS256": _is_rsa_key}[self.alg]
-        if not fits(text):
+        if not _fits(self.alg, self.key.get_secret_value()):
             raise ValueError(f"the key does not fit {self.alg}: {_WANTED[self.alg]}")
         return self
 
@@ -57,18 +55,13 @@ def is_weak(secret: str) -> bool:
     )
 
 
-def _is_hmac_key(text: str) -> bool:
-    # A public key as a shared secret is the classic confusion of algorithms.
-    return len(text.encode()) >= HMAC_KEY_BYTES_MIN and "-----BEGIN" not in text
-
-
-def _is_ec_key(text: str) -> bool:
+def _fits(algorithm: Algorithm, text: str) -> bool:
+    if algorithm == "HS256":
+        # A public key as a shared secret is the classic confusion of algorithms.
+        return len(text.encode()) >= HMAC_KEY_BYTES_MIN and "-----BEGIN" not in text
     key = _load(text)
-    return isinstance(key, EllipticCurvePrivateKey) and isinstance(key.curve, SECP256R1)
-
-
-def _is_rsa_key(text: str) -> bool:
-    key = _load(text)
+    if algorithm == "ES256":
+        return isinstance(key, EllipticCurvePrivateKey) and isinstance(key.curve, SECP256R1)
     return isinstance(key, RSAPrivateKey) and key.key_size >= RSA_KEY_BITS_MIN
 
 

@@ -6,7 +6,7 @@ busy with something else hits all of them. Medians of the rounds are printed, wi
 
 import argparse
 import asyncio
-import http.client
+import http
 import json
 import os
 import platform
@@ -24,17 +24,25 @@ from urllib.parse import urlencode
 
 from uvicorn.loops.auto import auto_loop_factory
 
-from development import bench_report, load, nginx, ports, postgres, serve, supervisor
+from development import (
+    DevelopmentError,
+    bench_report,
+    load,
+    nginx,
+    ports,
+    postgres,
+    serve,
+    supervisor,
+)
 from development.load import Load, Outcome
 from development.supervisor import Child
 from server.exporter import read_process
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / ".local" / "bench"
+LOG = FOLDER / "gunicorn.log"
 PATH = "/api/v1/users/me"
 USER = {"email": "bench@example.com", "password": "correct horse battery staple"}
-READY_WITHIN_SECONDS = 60
-STOP_WITHIN_SECONDS = 40
 # Of the requests per second that the planned choice reaches: latencies of a service that is full
 # say how long its queue is, and nothing else.
 _RATE_SHARE = 0.6
@@ -79,8 +87,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         measured = _measure_all(options)
     except KeyboardInterrupt:
         return 130
-    except (*serve.ERRORS, RuntimeError) as error:
-        print(f"{error} The log: {FOLDER / 'gunicorn.log'}", file=sys.stderr)
+    except DevelopmentError as error:
+        print(f"{error} The log: {LOG}", file=sys.stderr)
         return 1
     _write(measured, options)
     return 1 if any(one.failures for one in measured) else 0
@@ -102,7 +110,6 @@ def _numbers(text: str) -> list[int]:
 
 
 def _measure_all(options: Options) -> list[Measured]:
-    FOLDER.mkdir(parents=True, exist_ok=True)
     if serve.LauncherSettings.load().database_url is None:
         postgres.start()
     binary = nginx.find_binary()
@@ -113,100 +120,62 @@ def _measure_all(options: Options) -> list[Measured]:
         for place, (workers, pool_size) in enumerate(random.sample(pairs, len(pairs))):
             done = f"round {number + 1} of {options.rounds}, {place + 1} of {len(pairs)}"
             print(f"{done}: {workers} workers, pool {pool_size}", file=sys.stderr, flush=True)
-            with _serving(binary, workers, pool_size) as (port, gunicorn):
+            environment = {
+                "WEB_CONCURRENCY": str(workers),
+                "DATABASE_POOL_SIZE": str(pool_size),
+                "SIGN_UP_OPEN": "true",
+            }
+            with serving(environment, binary) as (port, gunicorn_pid):
                 request = authenticated_read(port)
                 for connections in options.connections:
                     choice = Choice(workers, pool_size, connections)
                     full = Load(port, request, connections, options.seconds)
                     rate = rate or _RATE_SHARE * drive(full).requests_per_second
-                    measured.append(_measure(choice, full, rate, gunicorn.process.pid))
+                    measured.append(_measure(choice, full, rate, gunicorn_pid))
     return measured
 
 
 @contextmanager
-def _serving(binary: str, workers: int, pool_size: int) -> Iterator[tuple[int, Child]]:
+def serving(
+    environment: Mapping[str, str], nginx_binary: str | None = None, *app: str
+) -> Iterator[tuple[int, int]]:
+    """The port and gunicorn's process id."""
     app_port, http_port = ports.free_port(), ports.free_port()
-    environment = {
-        **os.environ,
-        "APP_PORT": str(app_port),
-        "WEB_CONCURRENCY": str(workers),
-        # As in production: a line for people costs as much as a statement.
-        "LOG_FORMAT": "json",
-        "DATABASE_POOL_SIZE": str(pool_size),
-        "SIGN_UP_OPEN": "true",
-    }
-    nginx.prepare(FOLDER / "nginx", http_port, app_port)
-    command = nginx.command(binary, FOLDER / "nginx")
-    children: list[Child] = []
-    with (
-        supervisor.signals(signal.SIGINT, signal.SIGTERM) as inbox,
-        (FOLDER / "gunicorn.log").open("wb") as log,
-    ):
+    # As in production: a line for people costs as much as a statement.
+    ours = {"APP_PORT": str(app_port), "LOG_FORMAT": "json"}
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    port, nginx_command, children = app_port, list[str](), list[Child]()
+    if nginx_binary:
+        nginx.prepare(FOLDER / "nginx", http_port, app_port)
+        port, nginx_command = http_port, nginx.command(nginx_binary, FOLDER / "nginx")
+    with supervisor.signals(signal.SIGINT, signal.SIGTERM) as inbox, LOG.open("wb") as log:
         try:
-            for name, arguments, stop_signal in (
-                ("gunicorn", [sys.executable, "-m", "gunicorn"], signal.SIGTERM),
-                ("nginx", command, signal.SIGQUIT),
-            ):
-                children.append(
-                    supervisor.start(
-                        name,
-                        arguments,
-                        stop_signal,
-                        folder=ROOT,
-                        environment=environment,
-                        output=log,
-                    )
-                )
-            wait_until_ready(http_port, children)
-            yield http_port, children[0]
+            serve.start(
+                children, {**os.environ, **environment, **ours}, nginx_command, *app, output=log
+            )
+            if not serve.wait_until_ready(port, children, inbox):
+                raise KeyboardInterrupt
+            yield port, children[0].process.pid
         finally:
-            supervisor.stop(children, inbox, STOP_WITHIN_SECONDS)
+            supervisor.stop(children, inbox, serve.STOP_WITHIN_SECONDS)
         if supervisor.next_signal(inbox, 0):
             raise KeyboardInterrupt
-
-
-def wait_until_ready(port: int, children: Sequence[Child]) -> None:
-    deadline = time.monotonic() + READY_WITHIN_SECONDS
-    while time.monotonic() < deadline:
-        supervisor.raise_if_dead(children)
-        try:
-            if call(port, "GET", "/readyz")[0] == http.HTTPStatus.OK:
-                return
-        except OSError:
-            pass
-        time.sleep(0.05)
-    raise RuntimeError(f"Not ready within {READY_WITHIN_SECONDS} s.")
 
 
 def authenticated_read(port: int) -> bytes:
     """The request of a user of its own, as it goes over the wire."""
     # Known already after the first start.
-    call(port, "POST", "/api/v1/users", json.dumps(USER), {"Content-Type": "application/json"})
+    json_type = {"Content-Type": "application/json"}
+    serve.call(port, "POST", "/api/v1/users", json.dumps(USER), json_type)
     form = urlencode({"username": USER["email"], "password": USER["password"]})
     form_type = {"Content-Type": "application/x-www-form-urlencoded"}
-    status, answer = call(port, "POST", "/api/v1/auth/token", form, form_type)
+    status, answer = serve.call(port, "POST", "/api/v1/auth/token", form, form_type)
     if status != http.HTTPStatus.OK:
-        raise RuntimeError(f"Nobody could log in: {status} {answer.decode(errors='replace')}")
+        raise DevelopmentError(f"Nobody could log in: {status} {answer.decode(errors='replace')}")
     token = json.loads(answer)["access_token"]
     return (
         f"GET {PATH} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAuthorization: Bearer {token}\r\n\r\n"
     ).encode()
-
-
-def call(
-    port: int,
-    method: str,
-    path: str,
-    body: str | None = None,
-    headers: Mapping[str, str] | None = None,
-) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    try:
-        connection.request(method, path, body, headers or {})
-        response = connection.getresponse()
-        return response.status, response.read()
-    finally:
-        connection.close()
 
 
 def _measure(choice: Choice, full: Load, rate: float, gunicorn_pid: int) -> Measured:

@@ -143,17 +143,19 @@ def new_files(feature: Feature) -> Mapping[str, str]:
         files[name] = feature.rename(path.read_text(encoding="utf-8"))
         if (ROOT / name).exists():
             raise DevelopmentError(f"{name} is there already, and nothing has been changed.")
-    folder = "migrations/versions"
-    migration = files.pop(f"{folder}/{feature.plural}.py")
-    former, revision, now = *revisions(), datetime.now(UTC)
-    for placeholder, text in {
-        "DOWN_REVISION": former,
-        "REVISION": revision,
-        "MADE_AT": now.isoformat(" "),
-    }.items():
-        migration = migration.replace(placeholder, text)
-    files[f"{folder}/{now:%Y_%m_%d}_{revision}_{feature.plural}.py"] = migration
+    migration = files.pop(f"migrations/versions/{feature.plural}.py")
+    name, text = new_migration(migration, feature.plural)
+    files[name] = text
     return files
+
+
+def new_migration(text: str, slug: str) -> tuple[str, str]:
+    """The path and the text of the next migration."""
+    former, revision, now = *revisions(), datetime.now(UTC)
+    names = {"DOWN_REVISION": former, "REVISION": revision, "MADE_AT": now.isoformat(" ")}
+    for placeholder, name in names.items():
+        text = text.replace(placeholder, name)
+    return f"migrations/versions/{now:%Y_%m_%d}_{revision}_{slug}.py", text
 
 
 def revisions() -> tuple[str, str]:

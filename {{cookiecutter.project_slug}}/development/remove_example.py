@@ -5,11 +5,10 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 
 from development import DevelopmentError
-from development.feature import MAIN, ROLES, VIEWS, revisions
+from development.feature import MAIN, ROLES, VIEWS, new_migration
 from development.source import remove_from
 
 ROOT = Path(__file__).parent.parent
@@ -30,13 +29,11 @@ def main() -> None:
     if not (ROOT / "app/items").exists():
         sys.exit("make remove-example: app/items is not here any more; nothing has been changed.")
     try:
-        former, revision = revisions()
+        migration, text = new_migration(MIGRATION.read_text("utf-8"), "remove_items")
         changed = {path: change(read(path)) for path, change in CHANGES.items()}
     except (LookupError, DevelopmentError) as error:
         sys.exit(f"make remove-example: {error}; nothing has been changed.")
-    now = datetime.now(UTC)
-    migration = f"migrations/versions/{now:%Y_%m_%d}_{revision}_remove_items.py"
-    changed[migration] = new_migration(former, revision, now)
+    changed[migration] = text
     for path, text in changed.items():
         (ROOT / path).write_text(text, encoding="utf-8")
     for folder in FOLDERS:
@@ -50,14 +47,6 @@ def main() -> None:
 
 def read(path: str) -> str:
     return (ROOT / path).read_text(encoding="utf-8")
-
-
-def new_migration(former: str, revision: str, now: datetime) -> str:
-    text = MIGRATION.read_text(encoding="utf-8")
-    names = {"DOWN_REVISION": former, "MADE_AT": now.isoformat(" "), "REVISION": revision}
-    for placeholder, name in names.items():
-        text = text.replace(placeholder, name)
-    return text
 
 
 def change_main(source: str) -> str:

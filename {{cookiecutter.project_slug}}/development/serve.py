@@ -7,9 +7,10 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
@@ -25,7 +26,6 @@ NGINX_FOLDER = ROOT / ".local" / "nginx"
 READY_WITHIN_SECONDS = 60
 # As long as a container has: gunicorn's graceful_timeout (30 s) and some.
 STOP_WITHIN_SECONDS = 40
-_OK = 200
 
 
 class LauncherSettings(ServerSettings):
@@ -35,15 +35,6 @@ class LauncherSettings(ServerSettings):
 
     http_port: int = Field(default=8080, ge=1, le=65535)
     database_url: str | None = None
-
-
-ERRORS = (
-    DevelopmentError,
-    DevelopmentError,
-    DevelopmentError,
-    DevelopmentError,
-    DevelopmentError,
-)
 
 
 @dataclass(frozen=True)
@@ -64,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return serve(_read_options(arguments))
     except KeyboardInterrupt:
         return 130
-    except ERRORS as error:
+    except DevelopmentError as error:
         print(error, file=sys.stderr)
         return 1
 
@@ -121,7 +112,8 @@ def _run(options: Options, binary: str | None) -> None:
     children: list[Child] = []
     with supervisor.signals(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as inbox:
         try:
-            _start(options, binary, children)
+            environment = {**os.environ, "APP_PORT": str(options.app_port)}
+            start(children, environment, nginx.command(binary, NGINX_FOLDER) if binary else ())
             if not _wait_until_ready(options, children, inbox):
                 return
             _print_addresses(options)
@@ -131,45 +123,67 @@ def _run(options: Options, binary: str | None) -> None:
             supervisor.stop(children, inbox, STOP_WITHIN_SECONDS)
 
 
-def _start(options: Options, binary: str | None, children: list[Child]) -> None:
-    environment = {**os.environ, "APP_PORT": str(options.app_port)}
-    gunicorn = [sys.executable, "-m", "gunicorn"]
-    children.append(
-        supervisor.start("gunicorn", gunicorn, signal.SIGTERM, folder=ROOT, environment=environment)
-    )
-    if binary:
-        command = nginx.command(binary, NGINX_FOLDER)
+def start(
+    children: list[Child],
+    environment: Mapping[str, str],
+    nginx_command: Sequence[str],
+    *app: str,
+    output: IO[bytes] | None = None,
+) -> None:
+    """gunicorn, and nginx in front of it; `app` is another one than that of gunicorn.conf.py."""
+    commands = [("gunicorn", [sys.executable, "-m", "gunicorn", *app], signal.SIGTERM)]
+    if nginx_command:
+        commands.append(("nginx", [*nginx_command], signal.SIGQUIT))
+    for name, command, stop_signal in commands:
         children.append(
-            supervisor.start("nginx", command, signal.SIGQUIT, folder=ROOT, environment=environment)
+            supervisor.start(
+                name, command, stop_signal, folder=ROOT, environment=environment, output=output
+            )
         )
 
 
 def _wait_until_ready(options: Options, children: Sequence[Child], inbox: Inbox) -> bool:
+    try:
+        return wait_until_ready(options.public_port, children, inbox)
+    except DevelopmentError:
+        for line in nginx.last_log_lines(NGINX_FOLDER) if options.with_nginx else []:
+            print(line, file=sys.stderr)
+        raise
+
+
+def wait_until_ready(port: int, children: Sequence[Child], inbox: Inbox) -> bool:
     """False when somebody stopped us meanwhile."""
     deadline = time.monotonic() + READY_WITHIN_SECONDS
     answer = "nothing"
     while time.monotonic() < deadline:
         supervisor.raise_if_dead(children)
-        status, answer = _probe(options.public_port)
-        if status == _OK:
+        try:
+            status, body = call(port, "GET", "/readyz")
+            answer = f"{status} {body[:1000].decode(errors='replace')}"
+        except (OSError, http.client.HTTPException) as error:
+            status, answer = 0, f"nothing ({error})"
+        if status == http.HTTPStatus.OK:
             return True
         if supervisor.next_signal(inbox, 0.1):
             return False
-    for line in nginx.last_log_lines(NGINX_FOLDER) if options.with_nginx else []:
-        print(line, file=sys.stderr)
     raise DevelopmentError(
         f"The service was not ready within {READY_WITHIN_SECONDS} s: /readyz answered {answer}."
     )
 
 
-def _probe(port: int) -> tuple[int, str]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
+def call(
+    port: int,
+    method: str,
+    path: str,
+    body: str | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> tuple[int, bytes]:
+    """The status and the body of an answer on this machine."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     try:
-        connection.request("GET", "/readyz")
+        connection.request(method, path, body, headers or {})
         response = connection.getresponse()
-        return response.status, f"{response.status} {response.read(1000).decode(errors='replace')}"
-    except (OSError, http.client.HTTPException) as error:
-        return 0, f"nothing ({error})"
+        return response.status, response.read()
     finally:
         connection.close()
 

@@ -1,9 +1,7 @@
 """OAuth 2 in the words of its clients: the forms they send and the document they begin with."""
 
-from typing import Annotated
 from urllib.parse import urlsplit
 
-from fastapi import Depends, Form
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 
@@ -56,26 +54,10 @@ class ServerMetadata(BaseModel):
     revocation_endpoint_auth_methods_supported: list[str]
 
 
-async def _refuse_repeated(request: Request) -> None:
+async def refuse_repeated(request: Request) -> None:
     form = await request.form()
     if len(form) != len(form.multi_items()):
         raise OAuthError("invalid_request", "A parameter is sent more than once.")
-
-
-async def read_token_form(request: Request, form: Annotated[TokenForm, Form()]) -> TokenForm:
-    await _refuse_repeated(request)
-    return form
-
-
-async def read_revocation_form(
-    request: Request, form: Annotated[RevocationForm, Form()]
-) -> RevocationForm:
-    await _refuse_repeated(request)
-    return form
-
-
-TokenFormDep = Annotated[TokenForm, Depends(read_token_form)]
-RevocationFormDep = Annotated[RevocationForm, Depends(read_revocation_form)]
 
 
 async def issue_tokens(

@@ -1,9 +1,10 @@
 """Routes of users and their logins."""
 
 from collections.abc import Sequence
+from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, BackgroundTasks, Depends, Request, Response
+from fastapi import APIRouter, BackgroundTasks, Depends, Form, Request, Response
 
 from app.accounts import email_links, oauth, service, sessions
 from app.accounts.dependencies import (
@@ -15,7 +16,7 @@ from app.accounts.dependencies import (
     PasswordNoticeDep,
     TokenKeysDep,
 )
-from app.accounts.oauth import RevocationFormDep, ServerMetadata, TokenFormDep
+from app.accounts.oauth import RevocationForm, ServerMetadata, TokenForm, refuse_repeated
 from app.accounts.schemas import (
     EmailVerification,
     KeySet,
@@ -45,16 +46,26 @@ async def refuse_when_closed(settings: SettingsDep) -> None:
         raise ForbiddenError("Signing up is closed: ask an administrator for an account.")
 
 
-@auth.post("/token", responses=problem_responses(401, 429), response_model_exclude_none=True)
+@auth.post(
+    "/token",
+    responses=problem_responses(401, 429),
+    response_model_exclude_none=True,
+    dependencies=[Depends(refuse_repeated)],
+)
 async def issue_tokens(
-    authenticator: AuthenticatorDep, keys: TokenKeysDep, origin: LoginOriginDep, form: TokenFormDep
+    authenticator: AuthenticatorDep,
+    keys: TokenKeysDep,
+    origin: LoginOriginDep,
+    form: Annotated[TokenForm, Form()],
 ) -> TokenPair:
     """Trade an email and a password, or a refresh token, for an access and a refresh token."""
     return await oauth.issue_tokens(authenticator, keys, origin, form)
 
 
-@auth.post("/revoke", status_code=200, response_class=Response)
-async def revoke_token(session: SessionDep, keys: TokenKeysDep, form: RevocationFormDep) -> None:
+@auth.post("/revoke", response_class=Response, dependencies=[Depends(refuse_repeated)])
+async def revoke_token(
+    session: SessionDep, keys: TokenKeysDep, form: Annotated[RevocationForm, Form()]
+) -> None:
     """End the session of a token of either kind (RFC 7009); also 200 when nobody knows it."""
     await sessions.revoke(session, keys, form.token)
 

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from fastapi import FastAPI, Request
 from fastapi.responses import RedirectResponse
-from sqladmin import Admin, Flash
+from sqladmin import Flash
 from sqladmin.authentication import login_required
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -33,15 +33,9 @@ from app.admin.model_views import (
     database_of,
     selected_ids,
 )
-from app.admin.second_factor import SecondFactorPages
+from app.admin.second_factor import SecondFactorAdmin
 from app.admin.views import VIEWS
-from app.errors import (
-    AppError,
-    ForbiddenError,
-    NotFoundError,
-    TooManyRequestsError,
-    UnavailableError,
-)
+from app.errors import AppError, ForbiddenError, NotFoundError, TryAgainError
 from app.settings import Settings
 
 _FOLDER = Path(__file__).parent
@@ -51,7 +45,7 @@ _HISTORY_ENTRIES_MAX = 100
 _REMOVED = ("delete", "import", "export", "ajax_lookup", "file_download", "file_preview")
 
 
-class ServiceAdmin(Admin):
+class ServiceAdmin(SecondFactorAdmin):
     """sqladmin with a home page, a history of each row, and a question before every action."""
 
     def __init__(self, app: FastAPI, settings: Settings) -> None:
@@ -83,7 +77,7 @@ class ServiceAdmin(Admin):
         router = self.admin.router
         router.routes = [
             Mount("/assets", StaticFiles(directory=_FOLDER / "static"), name="assets"),
-            *SecondFactorPages(self, self.authentication).routes,
+            *self.second_factor_routes(),
             *(route for route in router.routes if getattr(route, "name", "") not in _REMOVED),
             Route("/{identity}/export/csv", self.export, name="export"),
             Route("/{identity}/history/{pk:uuid}", self.history, name="history"),
@@ -108,26 +102,21 @@ class ServiceAdmin(Admin):
             counts = await repository.count_tables(session, counted)
             server = await repository.get_server_figures(session, settings.service_name)
             entries = await repository.list_entries(session, _NEWEST_ENTRIES)
-        context = {
-            "settings": settings,
-            "figures": list(zip(self._counted, counts, strict=True)),
-            "server": server,
-            "newest_revision": await asyncio.to_thread(_newest_revision),
-            "entries": entries,
-        }
-        return await self.templates.TemplateResponse(request, "sqladmin/index.html", context)
+        return await self.show(
+            request,
+            "index",
+            settings=settings,
+            figures=list(zip(self._counted, counts, strict=True)),
+            server=server,
+            newest_revision=await asyncio.to_thread(_newest_revision),
+            entries=entries,
+        )
 
     async def login(self, request: Request) -> Response:
         try:
             return await super().login(request)
-        except (TooManyRequestsError, UnavailableError) as error:
-            headers = error.headers or {}
-            context = {"error": f"{error.detail} Try again in {headers['Retry-After']} s."}
-            response = await self.templates.TemplateResponse(
-                request, "sqladmin/login.html", context, status_code=error.status_code
-            )
-            response.headers.update(headers)
-            return response
+        except TryAgainError as busy:
+            return await self.show_wait(request, "login", busy)
 
     @login_required
     async def export(self, request: Request) -> Response:
@@ -149,15 +138,16 @@ class ServiceAdmin(Admin):
             entries = await repository.list_entries(session, _HISTORY_ENTRIES_MAX, of)
         if not rows and not entries:
             raise NotFoundError("There is no such row.")
-        context = {
-            "model_view": view,
-            "row_id": row_id,
-            "row_title": view.title_of(rows[0]) if rows else f"{row_id} (deleted)",
-            "row_exists": bool(rows),
-            "entries": entries,
-            "entries_max": _HISTORY_ENTRIES_MAX,
-        }
-        return await self.templates.TemplateResponse(request, "sqladmin/history.html", context)
+        return await self.show(
+            request,
+            "history",
+            model_view=view,
+            row_id=row_id,
+            row_title=view.title_of(rows[0]) if rows else f"{row_id} (deleted)",
+            row_exists=bool(rows),
+            entries=entries,
+            entries_max=_HISTORY_ENTRIES_MAX,
+        )
 
     @login_required
     async def act(self, request: Request) -> Response:
@@ -185,13 +175,10 @@ class ServiceAdmin(Admin):
                 dependents = await repository.count_dependents(session, view.model, row_ids)
         if not rows:
             raise NotFoundError("These rows do not exist any more.")
-        context = {
-            "model_view": view,
-            "action": action,
-            "rows": rows,
-            "dependents": [self._counted_rows(*dependent) for dependent in dependents.items()],
-        }
-        return await self.templates.TemplateResponse(request, "sqladmin/confirm.html", context)
+        counted = [self._counted_rows(*dependent) for dependent in dependents.items()]
+        return await self.show(
+            request, "confirm", model_view=view, action=action, rows=rows, dependents=counted
+        )
 
     async def answer_error(self, request: Request, error: Exception) -> Response:
         """With the menu when somebody is logged in; without what the error tells."""
@@ -209,10 +196,7 @@ class ServiceAdmin(Admin):
                 await self.authentication.authenticate(request)
         if message == HTTPStatus.NOT_FOUND.phrase:
             message = "There is no such page."
-        context = {"status_code": status, "message": message}
-        page = await self.templates.TemplateResponse(
-            request, "sqladmin/error.html", context, status_code=status
-        )
+        page = await self.show(request, "error", status=status, status_code=status, message=message)
         page.headers.update(headers)
         return page
 

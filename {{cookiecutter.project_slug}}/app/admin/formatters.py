@@ -34,18 +34,6 @@ def format_time(value: datetime) -> Markup:
     return markup.format(utc.isoformat(), f"{utc:%Y-%m-%d %H:%M:%S}", f"{utc:%Y-%m-%d %H:%M}")
 
 
-def _format_text(value: str) -> str:
-    return value or _BLANK
-
-
-def _format_date(value: date) -> Markup:
-    return Markup("<span class='text-nowrap'>{}</span>").format(value)
-
-
-def _format_list(value: Sequence[object]) -> str:
-    return ", ".join(map(str, value)) or _BLANK
-
-
 def _format_json(value: object) -> Markup:
     text = json.dumps(value, indent=2, ensure_ascii=False)
     return Markup("<pre class='mb-0'>{}</pre>").format(text)
@@ -56,24 +44,16 @@ def _format_bool(value: bool) -> Markup:
     return Markup("<span class='badge bg-blue text-blue-fg'>Yes</span>") if value else Markup("No")
 
 
-def _format_blank(_value: None) -> Markup:
-    return _BLANK
-
-
-def _format_choice(value: StrEnum) -> str:
-    return value.replace("_", " ").capitalize()
-
-
 FORMATTERS = BASE_FORMATTERS | {
-    type(None): _format_blank,
+    type(None): lambda _value: _BLANK,
     bool: _format_bool,
-    date: _format_date,
+    date: lambda value: Markup("<span class='text-nowrap'>{}</span>").format(value),
     datetime: format_time,
     dict: _format_json,
-    list: _format_list,
-    str: _format_text,
+    list: lambda value: ", ".join(map(str, value)) or _BLANK,
+    str: lambda value: value or _BLANK,
     # Looked up by the base of an enum's class, so this stands for all of them.
-    StrEnum: _format_choice,
+    StrEnum: lambda value: value.replace("_", " ").capitalize(),
 }
 
 

@@ -82,10 +82,6 @@ def only_columns(rows: Rows, columns: Sequence[ColumnElement[object]], row_count
     return cast("Rows", rows.with_only_columns(*columns).limit(row_count))
 
 
-async def read_rows(session: AsyncSession, rows: Rows) -> Sequence[Sequence[object]]:
-    return [tuple(row) for row in await session.execute(rows)]
-
-
 def email_of(owner_id: Column[UUID]) -> ColumnElement[object]:
     email = select(User.email).where(User.id == owner_id).correlate(owner_id.table)
     return cast("ColumnElement[object]", email.scalar_subquery())

@@ -23,7 +23,7 @@ from app.admin.authentication import AdminAuthentication, form_text
 from app.admin.half_login import HalfLogin
 from app.admin.model_views import actor_of as current_actor
 from app.admin.model_views import database_of
-from app.errors import TooManyRequestsError, UnavailableError
+from app.errors import TryAgainError
 from app.second_factor import codes, repository, service
 from app.second_factor.service import FirstCode, Owner
 from app.settings import Settings
@@ -32,19 +32,17 @@ _WRONG_CODE = "The code is wrong or was used before."
 _PENDING = "second_factor_secret"
 
 
-class SecondFactorPages:
-    def __init__(self, admin: Admin, authentication: AdminAuthentication) -> None:
-        # `login_required` looks for the app here.
-        self._admin_ref = admin
-        self._authentication = authentication
+class SecondFactorAdmin(Admin):
+    """sqladmin with these pages."""
 
-    @property
-    def routes(self) -> Sequence[Route]:
+    authentication: AdminAuthentication
+
+    def second_factor_routes(self) -> Sequence[Route]:
         both = ["GET", "POST"]
         return [
             Route("/login/code", self.ask_code, name="login-code", methods=both),
             Route("/login/set-up", self.set_up_at_login, name="login-set-up", methods=both),
-            Route("/second-factor", self.manage, name="second-factor", methods=both),
+            Route("/second-factor", self.second_factor, name="second-factor", methods=both),
         ]
 
     async def ask_code(self, request: Request) -> Response:
@@ -53,17 +51,17 @@ class SecondFactorPages:
         if half is None:
             return _redirect(request, "login")
         if request.method == "GET":
-            return await self._show(request, "login_code")
+            return await self.show(request, "login_code")
         owner = _owner(request, half.credentials.user_id, half.email)
         try:
             is_good = await service.check(
                 database_of(request), settings, owner, await form_text(request, "code"), time.time()
             )
-        except (TooManyRequestsError, UnavailableError) as error:
-            return await self._show_wait(request, "login_code", error)
+        except TryAgainError as error:
+            return await self.show_wait(request, "login_code", error)
         if not is_good:
-            await self._authentication.record_failed_login(request, owner.id, half.email)
-            return await self._show(request, "login_code", _WRONG_CODE)
+            await self.authentication.record_failed_login(request, owner.id, half.email)
+            return await self.show(request, "login_code", _WRONG_CODE)
         return await self._enter(request, half) or _redirect(request, "index")
 
     async def set_up_at_login(self, request: Request) -> Response:
@@ -85,7 +83,7 @@ class SecondFactorPages:
         return await self._enter(request, half) or await self._show_codes(request, recovery_codes)
 
     @login_required
-    async def manage(self, request: Request) -> Response:
+    async def second_factor(self, request: Request) -> Response:
         """Password and code again, for a stolen session must not become an account."""
         actor = current_actor(request)
         found = await repository.find(database_of(request), actor.id)
@@ -93,13 +91,13 @@ class SecondFactorPages:
         if request.method == "POST":
             try:
                 done = await self._change(request, actor, is_set_up=found is not None)
-            except (TooManyRequestsError, UnavailableError) as busy:
-                return await self._show_wait(request, "second_factor", busy, found=found)
+            except TryAgainError as busy:
+                return await self.show_wait(request, "second_factor", busy, found=found)
             if done is not None:
                 return done
             error = "The password or the code is wrong."
         if found:
-            return await self._show(request, "second_factor", error, found=found)
+            return await self.show(request, "second_factor", error, found=found)
         secret = _pending_secret(request, actor.id)
         return await self._show_secret(request, "second_factor", secret, actor.email, error=error)
 
@@ -142,7 +140,7 @@ class SecondFactorPages:
 
     async def _enter(self, request: Request, half: HalfLogin) -> Response | None:
         """None when they are in."""
-        entered = await self._authentication.enter(request, half.credentials, half.email)
+        entered = await self.authentication.enter(request, half.credentials, half.email)
         return None if entered else _redirect(request, "login")
 
     async def _show_secret(
@@ -151,38 +149,32 @@ class SecondFactorPages:
         uri = codes.otpauth_uri(secret, email, _settings(request).service_title)
         groups = [secret[start : start + 4] for start in range(0, len(secret), 4)]
         qr_code = codes.draw_qr_code(uri)
-        return await self._show(request, page, error, qr_code=qr_code, uri=uri, groups=groups)
+        return await self.show(request, page, error, qr_code=qr_code, uri=uri, groups=groups)
 
     async def _show_codes(self, request: Request, recovery_codes: Sequence[str]) -> Response:
-        return await self._show(request, "recovery_codes", codes=recovery_codes)
+        return await self.show(request, "recovery_codes", codes=recovery_codes)
 
-    async def _show_wait(
-        self,
-        request: Request,
-        page: str,
-        busy: TooManyRequestsError | UnavailableError,
-        **context: object,
+    async def show_wait(
+        self, request: Request, page: str, busy: TryAgainError, **context: object
     ) -> Response:
-        headers = busy.headers or {}
-        error = f"{busy.detail} Try again in {headers['Retry-After']} s."
-        response = await self._show(request, page, error, status=busy.status_code, **context)
-        response.headers.update(headers)
+        """The page again, with what to wait for."""
+        error = f"{busy.detail} Try again in {busy.retry_after_seconds} s."
+        response = await self.show(request, page, error, status=busy.status_code, **context)
+        response.headers.update(busy.headers or {})
         return response
 
-    async def _show(
+    async def show(
         self,
         request: Request,
         page: str,
         error: str | None = None,
         *,
-        status: int = HTTPStatus.BAD_REQUEST,
+        status: int | None = None,
         **context: object,
     ) -> Response:
-        return await self._admin_ref.templates.TemplateResponse(
-            request,
-            f"sqladmin/{page}.html",
-            {"error": error, **context},
-            status_code=int(status) if error else int(HTTPStatus.OK),
+        status = status or (HTTPStatus.BAD_REQUEST if error else HTTPStatus.OK)
+        return await self.templates.TemplateResponse(
+            request, f"sqladmin/{page}.html", {"error": error, **context}, status_code=int(status)
         )
 
 

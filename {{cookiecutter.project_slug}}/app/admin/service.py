@@ -143,7 +143,7 @@ async def export_rows(
     database: Database, actor: Actor, table: type[Model], rows: Rows, query: str
 ) -> Sequence[Sequence[object]]:
     async with database.transaction() as session:
-        found = await repository.read_rows(session, rows)
+        found = [tuple(row) for row in await session.execute(rows)]
         after = {"rows": len(found), "query": query}
         session.add(audit.entry(actor, "export", table, after=after))
     return found

@@ -4,9 +4,9 @@ import asyncio
 import random
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, cast
 
 import orjson
@@ -169,40 +169,34 @@ class ClientMessage(BaseModel):
     last_event_id: str | None = None
 
 
-@dataclass(frozen=True)
-class Door:
-    """Lets those in who bring a good token."""
-
-    database: Database
-    keys: TokenKeys
-
-    async def admit(self, token: str) -> Follower:
-        claims = read_access_token(self.keys, token)
-        user = await authenticate(self.database, claims, SecurityScopes([EVENTS_READ]))
-        return Follower(user.id, user.session_id, claims.exp)
+Admit = Callable[[str], Awaitable[Follower]]
 
 
-async def get_door(database: DatabaseDep, keys: TokenKeysDep) -> Door:
-    return Door(database, keys)
+async def _admit(database: Database, keys: TokenKeys, token: str) -> Follower:
+    claims = read_access_token(keys, token)
+    user = await authenticate(database, claims, SecurityScopes([EVENTS_READ]))
+    return Follower(user.id, user.session_id, claims.exp)
 
 
 @router.websocket("/ws")
 async def follow_events_on_websocket(
     websocket: WebSocket,
     hub: HubDep,
-    door: Annotated[Door, Depends(get_door)],
+    database: DatabaseDep,
+    keys: TokenKeysDep,
     last_event_id: LastEventId = None,
 ) -> None:
     """The same events, one in each message."""
+    admit = partial(_admit, database, keys)
     with hub.reserve():
         token = find_access_token(websocket)
-        follower = await door.admit(token) if token else None
+        follower = await admit(token) if token else None
         await websocket.accept(choose_subprotocol(websocket))
         if follower is None:
             first = await _receive_first(websocket)
-            follower, last_event_id = await door.admit(first.token), first.last_event_id
+            follower, last_event_id = await admit(first.token), first.last_event_id
         async with hub.follow(follower, last_event_id) as stream:
-            await _converse(websocket, stream, door)
+            await _converse(websocket, stream, admit)
 
 
 async def _receive_first(websocket: WebSocket) -> ClientMessage:
@@ -223,8 +217,8 @@ def _read_message(message: Message) -> ClientMessage:
         raise InvalidInputError('Send {"token": "..."} and nothing else.') from error
 
 
-async def _converse(websocket: WebSocket, stream: Stream, door: Door) -> None:
-    listener = asyncio.create_task(_listen(websocket, stream, door))
+async def _converse(websocket: WebSocket, stream: Stream, admit: Admit) -> None:
+    listener = asyncio.create_task(_listen(websocket, stream, admit))
     try:
         await _send(websocket, _ready(stream))
         while stream.end is None:
@@ -247,7 +241,7 @@ async def _send(websocket: WebSocket, text: str) -> None:
         await websocket.send_text(text)
 
 
-async def _listen(websocket: WebSocket, stream: Stream, door: Door) -> None:
+async def _listen(websocket: WebSocket, stream: Stream, admit: Admit) -> None:
     """A client may only renew its token, and for the same user."""
     arrived = deque[float](maxlen=MESSAGES_PER_MINUTE_MAX)
     try:
@@ -256,7 +250,7 @@ async def _listen(websocket: WebSocket, stream: Stream, door: Door) -> None:
             if len(arrived) == MESSAGES_PER_MINUTE_MAX and now - arrived[0] < MINUTE_SECONDS:
                 raise TooManyRequestsError("Too many messages.", MINUTE_SECONDS)
             arrived.append(now)
-            follower = await door.admit(_read_message(message).token)
+            follower = await admit(_read_message(message).token)
             if follower.user_id != stream.follower.user_id:
                 raise ForbiddenError("The token is another user's.")
             stream.renew(follower)
