@@ -37,6 +37,7 @@ PROGRAMS = {
         "apt-get",
         ".venv/bin/websockets",
         "promtool",
+        "systemctl",
     ),
     *("cookiecutter", "cruft", "pip", "psql", "source", "uv"),
 }

@@ -1,5 +1,6 @@
 """What the app counts, and what each request has cost; server/metrics.py says how it is kept."""
 
+import logging
 import time
 from collections.abc import Mapping
 from contextvars import ContextVar
@@ -9,6 +10,8 @@ from typing import Protocol
 from sqlalchemy import Connection, Engine, ExceptionContext, event
 
 from server.metrics import Counter, Gauge, Histogram
+
+log = logging.getLogger(__name__)
 
 POOL_SIZE = Gauge("app_database_pool_size", "Connections that may be open")
 POOL_IN_USE = Gauge("app_database_pool_in_use", "Connections that requests hold")
@@ -69,6 +72,8 @@ def record_statement(sql: str, began: float, error: BaseException | None = None)
         record.sql_count += 1
         if record.trace is not None:
             record.trace.add_statement(sql, seconds, error)
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug("%.2f ms: %s", seconds * 1000, " ".join(sql.split()))
 
 
 def record_wait(seconds: float) -> None:

@@ -1,6 +1,7 @@
 """`manage migrate`, and `manage database`, which starts and stops a developer's PostgreSQL."""
 
 import importlib
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -38,7 +39,8 @@ def migrate(check: bool) -> None:
         raise click.ClickException("Another migration holds the lock.") from error
     except OSError as error:
         raise click.ClickException(f"The database cannot be reached: {error}") from error
-    click.echo("The database is at the newest revision.")
+    # Beside Alembic's lines, not a sentence between lines of JSON.
+    logging.getLogger("manage").info("The database is at the newest revision.")
 
 
 def _as_owner(settings: "Settings") -> "Settings":

@@ -11,6 +11,7 @@ from gunicorn.arbiter import Arbiter
 
 from server.exporter import Exporter
 from server.handover import recycle
+from server.logs import set_debug
 from server.metrics import Gauge
 from server.worker import Worker
 
@@ -48,6 +49,13 @@ class Master(Arbiter):
 
     def handle_ttou(self) -> None:
         self.postponed_ttou += 1
+
+    def handle_usr1(self) -> None:
+        """Debug lines on, or off again; gunicorn would reopen files, of which there are none."""
+        Worker.debug[0] = is_on = not Worker.debug[0]
+        set_debug(is_on, Worker.settings)
+        log.info("Debug lines are %s", "on" if is_on else "off")
+        self.kill_workers(signal.SIGUSR1)
 
     def manage_workers(self) -> None:
         """Gunicorn stops the oldest workers: while others start, those are all that serve."""

@@ -22,6 +22,7 @@ from gunicorn.sock import BaseSocket
 from uvicorn_worker import UvicornWorker
 
 from server.graceful import REPLACED, SIGNALS, STOP, DrainLimits, GracefulServer
+from server.logs import set_debug
 from server.metrics import METRICS_VARIABLE, use_own_files
 from server.settings import ServerSettings
 from server.uvicorn_options import read_uvicorn_options
@@ -46,6 +47,8 @@ _ASKS_FOR_SUCCESSOR, _SERVES = 0, 1
 class Worker(UvicornWorker):
     # Set in the master by `configure`; each worker has a copy from its fork.
     settings: ClassVar[ServerSettings]
+    # Shared memory: the master writes it, workers read it when they begin and at SIGUSR1.
+    debug: ClassVar[mmap.mmap] = mmap.mmap(-1, 1)
 
     @classmethod
     def configure(cls) -> ServerSettings:
@@ -54,6 +57,10 @@ class Worker(UvicornWorker):
         # The parent's name for Uvicorn's options. The heartbeat is GracefulServer's.
         cls.CONFIG_KWARGS = {**read_uvicorn_options(), "callback_notify": None}
         return cls.settings
+
+    def handle_usr1(self, sig: int, frame: FrameType | None) -> None:
+        """From the master; gunicorn's would reopen files, of which there are none."""
+        set_debug(self.debug[0] == 1, self.settings)
 
     def __init__(self, *args: object, **kwargs: object) -> None:
         super().__init__(*args, **kwargs)
@@ -171,6 +178,8 @@ class Worker(UvicornWorker):
     def _begin_to_serve(self) -> None:
         self._serves = True
         self._said[_SERVES] = 1
+        if self.debug[0]:
+            set_debug(True, self.settings)
         faulthandler.cancel_dump_traceback_later()
         for pid in self.replaces:
             with contextlib.suppress(ProcessLookupError):
