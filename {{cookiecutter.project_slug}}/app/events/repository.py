@@ -5,28 +5,10 @@ from datetime import datetime, timedelta
 from typing import NamedTuple, cast
 from uuid import UUID
 
-from sqlalchemy import (
-    ARRAY,
-    CTE,
-    BigInteger,
-    Integer,
-    Interval,
-    Select,
-    Table,
-    Text,
-    Uuid,
-    bindparam,
-    column,
-    delete,
-    func,
-    insert,
-    literal,
-    select,
-    true,
-    tuple_,
-)
+from sqlalchemy import CTE, Select, Table, insert, literal, select, text
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session
+from sqlalchemy.sql.selectable import TypedReturnsRows
 
 from app.database import Database
 from app.events.models import Event, EventHead
@@ -49,73 +31,56 @@ class Head(NamedTuple):
     first_seq: int
 
 
-# The tables: to the ORM, an INSERT with parameters is one of its own rows.
 _event, _head = cast("Table", Event.__table__), cast("Table", EventHead.__table__)
-_COUNT = bindparam("count", type_=BigInteger)
-_next = (
-    upsert(_head)
-    .values(owner_id=bindparam("owner_id"), seq=_COUNT)
-    .on_conflict_do_update(index_elements=[_head.c.owner_id], set_={"seq": _head.c.seq + _COUNT})
-    .returning(_head.c.owner_id, _head.c.seq)
-    .cte("next")
-)
-_new = func.unnest(bindparam("kinds", type_=ARRAY(Text)), bindparam("ids", type_=ARRAY(Uuid)))
-_new_rows = _new.table_valued(
-    column("kind", Text), column("id", Uuid), with_ordinality="place", name="new"
-).render_derived()
-_APPEND = insert(_event).from_select(
-    ["owner_id", "seq", "kind", "subject_id"],
-    select(
-        _next.c.owner_id, _next.c.seq - _COUNT + _new_rows.c.place, *_new_rows.c[:2]
-    ).select_from(_next.join(_new_rows, true())),
-)
-_HEAD = select(
-    EventHead.epoch,
-    EventHead.seq,
-    select(func.coalesce(func.min(Event.seq), EventHead.seq + 1))
-    .where(Event.owner_id == EventHead.owner_id)
-    .scalar_subquery(),
-).where(EventHead.owner_id == bindparam("owner_id"))
 
-_wanted = func.unnest(
-    bindparam("owner_ids", type_=ARRAY(Uuid)), bindparam("seqs", type_=ARRAY(BigInteger))
-)
-_wanted_rows = _wanted.table_valued(
-    column("owner_id", Uuid), column("seq", BigInteger), name="wanted"
-).render_derived()
-_following = (
-    select(Event.seq, Event.kind, Event.subject_id, Event.created_at)
-    .where(Event.owner_id == _wanted_rows.c.owner_id, Event.seq > _wanted_rows.c.seq)
-    .order_by(Event.seq)
-    .limit(bindparam("row_count", type_=Integer))
-    .lateral()
-)
-_FOLLOWING = (
-    select(
-        _wanted_rows.c.owner_id,
-        EventHead.epoch,
-        *_following.c,
+_APPEND = text("""
+    WITH head AS (
+        INSERT INTO event_head AS head (owner_id, seq) VALUES (:owner_id, :count)
+        ON CONFLICT (owner_id) DO UPDATE SET seq = head.seq + excluded.seq
+        RETURNING owner_id, seq
     )
-    .select_from(_wanted_rows)
-    .join(EventHead, EventHead.owner_id == _wanted_rows.c.owner_id)
-    .join(_following, true())
-    .order_by(_wanted_rows.c.owner_id, _following.c.seq)
-)
-_KEY = tuple_(Event.owner_id, Event.seq)
-_DELETE_OLD = (
-    delete(Event)
-    .where(
-        _KEY.in_(
-            select(Event.owner_id, Event.seq)
-            .where(Event.created_at < func.now() - bindparam("kept", type_=Interval))
-            .limit(bindparam("row_count"))
-            .with_for_update(skip_locked=True)
+    INSERT INTO event (owner_id, seq, kind, subject_id)
+    SELECT owner_id, seq - :count + place, kind, id
+    FROM head, unnest(CAST(:kinds AS text[]), CAST(:ids AS uuid[]))
+        WITH ORDINALITY AS new (kind, id, place)
+""")
+_HEAD = cast(
+    "TypedReturnsRows[UUID, int, int]",
+    text("""
+        SELECT epoch, seq, coalesce(
+            (SELECT min(event.seq) FROM event WHERE event.owner_id = head.owner_id), seq + 1
         )
-    )
-    .returning(Event.seq)
+        FROM event_head AS head WHERE owner_id = :owner_id
+    """),
 )
-_payloads = func.unnest(bindparam("payloads", type_=ARRAY(Text))).column_valued("payload")
-_NOTIFY = select(func.pg_notify(bindparam("channel", type_=Text), _payloads, type_=Text))
+_FOLLOWING = cast(
+    "TypedReturnsRows[UUID, UUID, int, str, UUID, datetime]",
+    text("""
+        SELECT wanted.owner_id, head.epoch, new.seq, new.kind, new.subject_id, new.created_at
+        FROM unnest(CAST(:owner_ids AS uuid[]), CAST(:seqs AS bigint[])) AS wanted (owner_id, seq)
+        JOIN event_head AS head ON head.owner_id = wanted.owner_id
+        CROSS JOIN LATERAL (
+            SELECT * FROM event
+            WHERE event.owner_id = wanted.owner_id AND event.seq > wanted.seq
+            ORDER BY event.seq LIMIT :row_count
+        ) AS new
+        ORDER BY wanted.owner_id, new.seq
+    """),
+)
+_DELETE_OLD = cast(
+    "TypedReturnsRows[int]",
+    text("""
+        DELETE FROM event WHERE (owner_id, seq) IN (
+            SELECT owner_id, seq FROM event WHERE created_at < now() - CAST(:kept AS interval)
+            LIMIT :row_count FOR UPDATE SKIP LOCKED
+        )
+        RETURNING seq
+    """),
+)
+_NOTIFY = cast(
+    "TypedReturnsRows[str]",
+    text("SELECT pg_notify(:channel, payload) FROM unnest(CAST(:payloads AS text[])) AS payload"),
+)
 
 
 def with_event(changed: CTE, kind: str) -> Select[*tuple[object, ...]]:

@@ -1,25 +1,19 @@
 """What attackers try, against the running service: nothing works and nothing ends in a 5xx."""
 
 import asyncio
-import base64
-import hashlib
-import hmac
 import json
 import socket
 import statistics
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from uuid import uuid4
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from httpx2 import AsyncClient, Response
 from jose import jwt
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.accounts.tokens import build_token_keys, issue_access_token, read_access_token
-from app.errors import UnauthorizedError
 from app.settings import Settings
-from manage.keys import generate_key
+from tests.accounts.test_tokens import forge
 from tests.conftest import PASSWORD, empty_tables
 from tests.servers import running_service
 
@@ -77,25 +71,6 @@ def bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
 
-def encode(value: object) -> str:
-    # In the words of the service: its header is compared as a whole.
-    document = json.dumps(value, separators=(",", ":"), sort_keys=True)
-    return base64.urlsafe_b64encode(document.encode()).decode().rstrip("=")
-
-
-def forge(settings: Settings, claims: object, header: object, digest: str = "sha256") -> str:
-    """Signed with the real key: only what is in the token is wrong."""
-    signed = f"{encode(header)}.{encode(claims)}"
-    secret = settings.secret_key.get_secret_value().encode()
-    signature = hmac.new(secret, signed.encode(), digest).digest()
-    return f"{signed}.{base64.urlsafe_b64encode(signature).decode().rstrip('=')}"
-
-
-def own_header(headers: dict[str, str]) -> dict[str, object]:
-    header: dict[str, object] = jwt.get_unverified_header(headers["Authorization"][7:])
-    return header
-
-
 def own_claims(headers: dict[str, str]) -> dict[str, object]:
     claims: dict[str, object] = jwt.get_unverified_claims(headers["Authorization"][7:])
     return claims
@@ -107,147 +82,15 @@ async def assert_refused(client: AsyncClient, token: str) -> None:
     assert response.headers["www-authenticate"].startswith("Bearer")
 
 
-async def test_forged_token_is_accepted_when_nothing_is_wrong_with_it(
-    client: AsyncClient, settings: Settings, ada: dict[str, str]
-) -> None:
-    # Or the attacks below would fail for another reason than the one they name.
-    token = forge(settings, own_claims(ada), own_header(ada))
-    assert (await client.get(ME, headers=bearer(token))).status_code == 200
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"alg": "none"},
-        {"alg": "NoNe"},
-        {"alg": None},
-        {"alg": "HS512"},
-        {"alg": "RS256"},
-        {"kid": None},
-        {"kid": "unknown"},
-        {"kid": "../../../../dev/null"},
-        {"kid": "secret-key' UNION SELECT 'x"},
-        {"kid": "secret-key\x00"},
-        {"kid": ["secret-key"]},
-        {"crit": ["exp"]},
-        {"jku": "http://127.0.0.1:1/jwks.json"},
-        {"jwk": {"kty": "oct", "k": "eA"}},
-        {"x5u": "http://127.0.0.1:1/"},
-        {"typ": "refresh"},
-        {"zip": "DEF"},
-    ],
-)
-async def test_token_is_refused_when_its_header_is_changed(
-    client: AsyncClient, settings: Settings, ada: dict[str, str], change: dict[str, object]
-) -> None:
-    header = own_header(ada) | change
-    await assert_refused(client, forge(settings, own_claims(ada), header))
-    await assert_refused(client, forge(settings, own_claims(ada), header).rpartition(".")[0] + ".")
-
-
-async def test_token_is_refused_when_it_is_signed_with_another_hash(
-    client: AsyncClient, settings: Settings, ada: dict[str, str]
-) -> None:
-    header = own_header(ada) | {"alg": "HS512"}
-    await assert_refused(client, forge(settings, own_claims(ada), header, "sha512"))
-
-
-@pytest.mark.parametrize("algorithm", ["ES256", "RS256"])
-def test_token_is_refused_when_a_public_key_is_used_as_a_shared_secret(
-    settings: Settings, algorithm: str
-) -> None:
-    ring = (generate_key("ES256" if algorithm == "ES256" else "RS256"),)
-    keys = build_token_keys(settings.model_copy(update={"jwt_keys": ring}))
-    token = issue_access_token(keys, uuid4(), uuid4(), "account")
-    public_pem: bytes = keys.signing.verifying_key.to_pem()
-    for header in (token.partition(".")[0], encode({"alg": "HS256", "kid": ring[0].kid})):
-        signed = f"{header}.{token.split('.')[1]}"
-        signature = hmac.new(public_pem, signed.encode(), hashlib.sha256).digest()
-        forged = f"{signed}.{base64.urlsafe_b64encode(signature).decode().rstrip('=')}"
-        with pytest.raises(UnauthorizedError):
-            read_access_token(keys, forged)
-
-
-@pytest.mark.parametrize("name", ["iss", "aud", "sub", "sid", "jti", "iat", "exp", "typ", "scope"])
-async def test_token_is_refused_when_a_claim_is_missing_or_of_another_type(
-    client: AsyncClient, settings: Settings, ada: dict[str, str], name: str
-) -> None:
-    header, claims = own_header(ada), own_claims(ada)
-    wrong: list[object] = [None, True, [], {}, 1.5, -1, 10**400, float("inf"), "\ud800"]
-    # Any text is a scope, though one that opens nothing.
-    for value in wrong if name == "scope" else [*wrong, "", SQL]:
-        await assert_refused(client, forge(settings, claims | {name: value}, header))
-    del claims[name]
-    await assert_refused(client, forge(settings, claims, header))
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"exp": 1},
-        {"exp": 32_503_680_000},
-        {"iat": 32_503_680_000},
-        {"aud": "another-api"},
-        {"iss": "somebody"},
-        {"typ": "refresh"},
-        {"sub": "00000000-0000-0000-0000-000000000000"},
-        {"sid": "00000000-0000-0000-0000-000000000000"},
-        {"role": "admin"},
-        {"nbf": 1},
-    ],
-)
-async def test_token_is_refused_when_a_claim_is_changed(
-    client: AsyncClient, settings: Settings, ada: dict[str, str], change: dict[str, object]
-) -> None:
-    token = forge(settings, own_claims(ada) | change, own_header(ada))
-    await assert_refused(client, token)
-
-
-@pytest.mark.parametrize("claims", [[], "text", 1, None, [[]]])
-async def test_token_is_refused_when_its_claims_are_no_object(
-    client: AsyncClient, settings: Settings, ada: dict[str, str], claims: object
-) -> None:
-    await assert_refused(client, forge(settings, claims, own_header(ada)))
-
-
 async def test_session_of_another_user_is_not_taken_over_by_naming_it(
     client: AsyncClient, settings: Settings, ada: dict[str, str], eve: dict[str, str]
 ) -> None:
-    mixed = own_claims(eve) | {"sid": own_claims(ada)["sid"]}
-    await assert_refused(client, forge(settings, mixed, own_header(eve)))
-
-
-@pytest.mark.parametrize(
-    "spoil",
-    [
-        lambda token: "x" + token,
-        lambda token: token + "!!",
-        lambda token: token + "=",
-        lambda token: token + ".",
-        lambda token: token + "." + token,
-        lambda token: token[:-1],
-        lambda token: token.swapcase(),
-        lambda token: token.replace(".", "", 1),
-        lambda token: token.split(".")[0] + "..",
-        lambda token: token.replace("-", "+").replace("_", "/") + "+",
-        lambda token: f"{token} {token}",
-        lambda _token: "." * 100_000,
-        lambda _token: "A" * 1_000_000,
-    ],
-)
-async def test_token_is_refused_when_it_is_tampered_with(
-    client: AsyncClient, ada: dict[str, str], spoil: Callable[[str], str]
-) -> None:
-    await assert_refused(client, spoil(ada["Authorization"][7:]))
-
-
-async def test_token_is_refused_when_one_character_of_it_is_changed(
-    client: AsyncClient, ada: dict[str, str]
-) -> None:
-    token = ada["Authorization"][7:]
-    for place in range(0, len(token), 17):
-        other = "A" if token[place] != "A" else "B"
-        await assert_refused(client, token[:place] + other + token[place + 1 :])
+    claims = own_claims(eve)
+    good = {"Authorization": f"Bearer {forge(settings, claims)}"}
+    assert (await client.get(ME, headers=good)).status_code == 200
+    nobody = "00000000-0000-0000-0000-000000000000"
+    for change in ({"sid": own_claims(ada)["sid"]}, {"sid": nobody}, {"sub": nobody}):
+        await assert_refused(client, forge(settings, claims | change))
 
 
 async def test_refresh_token_is_no_access_token_and_the_other_way_round(
