@@ -31,6 +31,9 @@ from development import postgres
 from tests.mailbox import Mailbox, running_mailbox
 from tests.rollback import RollbackDatabase
 
+# The fixtures of an administrator.
+pytest_plugins = ["tests.admins"]
+
 PASSWORD = "correct horse battery staple"
 POOL_SIZE = 5
 

@@ -17,12 +17,12 @@ from app.security_events import SecurityEvent
 from app.settings import Settings
 from tests.accounts.test_email_links import ask_for_reset, reset, state, token_in_last_mail
 from tests.accounts.test_router import log_in, refresh
-from tests.admin.test_admin import act, admin, admin_id, entries
-from tests.admin.test_admin import log_in as log_in_to_admin
+from tests.admins import act, entries
+from tests.admins import log_in as log_in_to_admin
 from tests.conftest import PASSWORD, SignedInUser
 from tests.mailbox import Mailbox
 
-__all__ = ["admin", "admin_id", "state"]
+__all__ = ["state"]
 
 Lines = list[MutableMapping[str, object]]
 EARLIER = timedelta(minutes=1)

@@ -8,10 +8,8 @@ from httpx2 import AsyncClient
 from app.lifespan import State, build_state
 from app.main import create_app
 from app.settings import Settings
-from tests.admin.test_admin import ADMIN_EMAIL, OWN_ORIGIN, add_admin, admin, admin_id, log_in
+from tests.admins import ADMIN_EMAIL, OWN_ORIGIN, add_admin, log_in
 from tests.conftest import SignedInUser, connect
-
-__all__ = ["admin", "admin_id"]
 
 SQL = "'; DROP TABLE app_user; --"
 FORM = OWN_ORIGIN | {"Content-Type": "application/x-www-form-urlencoded"}

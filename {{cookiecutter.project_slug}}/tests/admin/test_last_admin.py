@@ -15,7 +15,7 @@ from app.database import Database
 from app.errors import ForbiddenError
 from app.lifespan import State
 from tests.accounts.test_races import wait_until_blocked
-from tests.admin.test_admin import add_admin
+from tests.admins import add_admin
 
 Change = Callable[[Database, Actor, Sequence[UUID]], Awaitable[None]]
 

@@ -7,9 +7,6 @@ from httpx2 import AsyncClient
 from sqlalchemy import text
 
 from app.lifespan import State
-from tests.admin.test_admin import admin, admin_id
-
-__all__ = ["admin", "admin_id"]
 
 pytestmark = pytest.mark.system
 

@@ -7,9 +7,6 @@ import pytest
 from httpx2 import AsyncClient
 
 from app.admin.app import _newest_revision
-from tests.admin.test_admin import admin, admin_id
-
-__all__ = ["admin", "admin_id"]
 
 
 @pytest.fixture(autouse=True)

@@ -12,10 +12,8 @@ from httpx2 import AsyncClient
 from app.admin.formatters import label_of, write_csv
 from app.lifespan import State
 from app.settings import Settings
-from tests.admin.test_admin import ADMIN_EMAIL, OWN_ORIGIN, act, admin, admin_id, entries, log_in
+from tests.admins import ADMIN_EMAIL, OWN_ORIGIN, act, entries, log_in
 from tests.conftest import SignedInUser
-
-__all__ = ["admin", "admin_id"]
 
 # What ours stand in for: when one of sqladmin's changes, compare it with ours and note its digest.
 REPLACED = {

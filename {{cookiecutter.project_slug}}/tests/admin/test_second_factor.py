@@ -19,15 +19,10 @@ from app.admin import half_login
 from app.lifespan import State
 from app.main import create_app
 from app.settings import Settings
-from tests.admin.test_admin import ADMIN_EMAIL, OWN_ORIGIN, act, add_admin, entries, log_in
+from tests.admins import ADMIN_EMAIL, OWN_ORIGIN, act, add_admin, entries, log_in
 from tests.conftest import PASSWORD, connect
 
 CODE, SET_UP, OWN = "/admin/login/code", "/admin/login/set-up", "/admin/second-factor"
-
-
-@pytest.fixture
-async def admin_id(state: State) -> UUID:
-    return await add_admin(state)
 
 
 @pytest.fixture

@@ -12,10 +12,8 @@ from app.accounts.models import EmailToken, User
 from app.accounts.tokens import hash_opaque_token
 from app.lifespan import State
 from tests.accounts.test_router import log_in as log_in_to_api
-from tests.admin.test_admin import OWN_ORIGIN, act, admin, admin_id, entries, session_of
+from tests.admins import OWN_ORIGIN, act, entries, session_of
 from tests.conftest import SignedInUser
-
-__all__ = ["admin", "admin_id"]
 
 
 async def edit(admin: AsyncClient, user: SignedInUser, email: str) -> int:

@@ -6,11 +6,9 @@ import pytest
 from httpx2 import AsyncClient
 
 from app.database import Database
-from tests.admin.test_admin import OWN_ORIGIN, admin, admin_id
+from tests.admins import OWN_ORIGIN
 from tests.conftest import SignedInUser
 from tests.items.test_events import events_of
-
-__all__ = ["admin", "admin_id"]
 
 ITEMS = "/api/v1/items"
 
