@@ -130,16 +130,19 @@ def alembic_config(settings: Settings) -> Config:
 
 
 @pytest.fixture(scope="session")
+def migrated(alembic_config: Config) -> None:
+    command.upgrade(alembic_config, "head")
+
+
+@pytest.fixture(scope="session")
 def all_statements() -> list[str]:
     return []
 
 
 @pytest.fixture(scope="session")
 async def engine(
-    settings: Settings, alembic_config: Config, all_statements: list[str]
+    settings: Settings, migrated: None, all_statements: list[str]
 ) -> AsyncIterator[AsyncEngine]:
-    # In a thread, because env.py runs a loop of its own.
-    await asyncio.to_thread(command.upgrade, alembic_config, "head")
     engine = create_engine(settings, POOL_SIZE)
 
     def record_reads(connection: AsyncAdapt_asyncpg_connection, _record: object) -> None:

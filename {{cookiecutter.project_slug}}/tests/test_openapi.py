@@ -4,8 +4,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
-from alembic import command
-from alembic.config import Config
 from httpx2 import Client
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis
@@ -45,8 +43,7 @@ class Visitor:
 
 
 @pytest.fixture(scope="module")
-def service_url(settings: Settings, alembic_config: Config) -> Iterator[str]:
-    command.upgrade(alembic_config, "head")
+def service_url(settings: Settings, migrated: None) -> Iterator[str]:
     with running_service(settings) as url:
         yield url
     empty_tables(settings)

@@ -11,8 +11,6 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from alembic import command
-from alembic.config import Config
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from app.settings import Settings
@@ -48,8 +46,7 @@ def collector() -> Iterator[Receiver]:
 
 
 @pytest.fixture
-def serve(settings: Settings, alembic_config: Config, tmp_path: Path) -> Iterator[Serve]:
-    command.upgrade(alembic_config, "head")
+def serve(settings: Settings, migrated: None, tmp_path: Path) -> Iterator[Serve]:
     with ExitStack() as running:
 
         def serve(collector: Receiver, *application: str, **environment: str) -> Gunicorn:

@@ -4,8 +4,6 @@ import asyncio
 from collections.abc import Iterator
 
 import pytest
-from alembic import command
-from alembic.config import Config
 from click.testing import CliRunner, Result
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -21,9 +19,8 @@ EMAIL = "root@example.com"
 
 @pytest.fixture(autouse=True)
 def environment(
-    settings: Settings, alembic_config: Config, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, migrated: None, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[None]:
-    command.upgrade(alembic_config, "head")
     monkeypatch.setenv("DATABASE_URL", str(settings.database_url))
     monkeypatch.setenv("SECRET_KEY", settings.secret_key.get_secret_value())
     # The cheapest that argon2 allows.

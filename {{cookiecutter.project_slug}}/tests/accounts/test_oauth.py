@@ -5,8 +5,6 @@ from typing import cast
 
 import httpx2
 import pytest
-from alembic import command
-from alembic.config import Config
 from authlib.integrations.base_client.errors import OAuthError
 from authlib.integrations.requests_client import OAuth2Session as AuthlibSession
 from authlib.oauth2.rfc8414 import AuthorizationServerMetadata, get_well_known_url
@@ -32,9 +30,8 @@ EXPIRED = {"expires_in": -10, "expires_at": 1}
 
 
 @pytest.fixture(scope="module")
-def service_url(settings: Settings, alembic_config: Config) -> Iterator[str]:
+def service_url(settings: Settings, migrated: None) -> Iterator[str]:
     """With one user."""
-    command.upgrade(alembic_config, "head")
     with running_service(settings) as url:
         body = {"email": GRACE, "password": PASSWORD}
         httpx2.post(f"{url}/api/v1/users", json=body).raise_for_status()

@@ -10,8 +10,6 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from alembic import command
-from alembic.config import Config
 from httpx2 import Response
 from jose import jwt
 
@@ -34,9 +32,8 @@ Serve = Callable[..., Gunicorn]
 
 
 @pytest.fixture
-def serve(settings: Settings, alembic_config: Config, tmp_path: Path) -> Iterator[Serve]:
+def serve(settings: Settings, migrated: None, tmp_path: Path) -> Iterator[Serve]:
     """In a folder with an .env of its own, as a service on a host has it."""
-    command.upgrade(alembic_config, "head")
     (tmp_path / ".env").write_text(f"SECRET_KEY={settings.secret_key.get_secret_value()}\n")
     with ExitStack() as running:
 

@@ -3,8 +3,6 @@
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
-from alembic import command
-from alembic.config import Config
 from httpx2 import AsyncClient
 
 from app.database import Database
@@ -14,8 +12,7 @@ from tests.servers import running_service
 
 
 @pytest.fixture(scope="module")
-def service_url(settings: Settings, alembic_config: Config) -> Iterator[str]:
-    command.upgrade(alembic_config, "head")
+def service_url(settings: Settings, migrated: None) -> Iterator[str]:
     limits = {"STREAMS_PER_USER_MAX": "3", "STREAMS_PER_WORKER_MAX": "100"}
     with running_service(settings, WEB_CONCURRENCY="2", **limits) as url:
         yield url

@@ -6,8 +6,6 @@ import socket
 from collections.abc import Iterator
 
 import pytest
-from alembic import command
-from alembic.config import Config
 from httpx2 import AsyncClient
 from websockets.asyncio.client import connect
 
@@ -33,9 +31,8 @@ BAD_MESSAGES = 500
 
 
 @pytest.fixture(scope="module")
-def service_url(settings: Settings, alembic_config: Config) -> Iterator[str]:
+def service_url(settings: Settings, migrated: None) -> Iterator[str]:
     """Of one worker, which cannot hear: as behind PgBouncer, without DATABASE_LISTEN_URL."""
-    command.upgrade(alembic_config, "head")
     limits = {"STREAMS_PER_USER_MAX": "1", "STREAMS_PER_WORKER_MAX": "3"}
     with running_service(settings, DATABASE_PGBOUNCER="true", **limits) as url:
         yield url
