@@ -14,7 +14,7 @@ DEST ?=
 BEGAN := $(shell date +%s)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-engines test-faults bench site check fix bake
+.PHONY: help demo test test-engines test-faults bench bench-compare site check fix bake
 
 help: ## Show the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -36,6 +36,9 @@ bench: ## Generate a service and compare its cost with a bare FastAPI route (abo
 
 test-faults: ## Break a running service in 43 ways under load (4 minutes)
 	@$(RUN) pytest -m faults
+
+bench-compare: ## Put servers beside each other: NAME=workers (pool, waits, nginx, servers, ...)
+	@$(RUN) --no-dev python -m bench --compare "$(NAME)" $(ARGS)
 
 site: ## Build the pages as a site in .cache/site/html, with search and the calculator
 	@$(RUN) python -m website

@@ -49,9 +49,24 @@ POD = "deploy/kubernetes/base/deployment.yaml"
 NUMBERS: dict[str, dict[str, Source]] = {
     "README.md": {"503 after {} s instead": POOL_WAIT},
     "docs/tuning.md": {
-        "waits for more than {} s gets a 503": POOL_WAIT,
         "DATABASE_CONNECTION_BUDGET ({})": Source("DATABASE_CONNECTION_BUDGET"),
-        "for {} s lets nginx close": LAME_DUCK,
+    },
+    "docs/overload.md": {"waits for more than {} s gets a 503": POOL_WAIT},
+    "docs/reloading.md": {"for {} s lets nginx close": LAME_DUCK},
+    "docs/knobs.md": {
+        "| 512 | {} | more than 2,000": Source(
+            "deploy/nginx/nginx.conf", r"worker_connections (\d+)"
+        ),
+        "often 1024 | {} |": Source("deploy/nginx/nginx.conf", r"worker_rlimit_nofile (\d+)"),
+        "| 60 s | {} s | never: gunicorn": UPSTREAM,
+        "`SERVER_BACKLOG` {} below": Source("SERVER_BACKLOG"),
+        "| 1024 | {} (systemd)": Source("deploy/systemd/app@.service", r"LimitNOFILE=(\d+)"),
+        "| none | {} s | with all that waits": DEADLINE,
+        "in no order | {} s, first": POOL_WAIT,
+        "`command_timeout` | none | {} s": Source("DATABASE_COMMAND_TIMEOUT_SECONDS"),
+        "| never | {} s | a firewall": Source("DATABASE_POOL_RECYCLE_SECONDS"),
+        "`statement_timeout` | none | {} s": Source("STATEMENT_TIMEOUT_SECONDS"),
+        "`lock_timeout` | none | {} s": Source("LOCK_TIMEOUT_SECONDS"),
     },
     "docs/decisions/0004-a-fair-queue-before-the-pool.md": {"_SECONDS` ({})": POOL_WAIT},
     "docs/decisions/0005-a-worker-leaves-after-its-successor-serves.md": {

@@ -99,6 +99,22 @@ def reasons() -> list[str]:
     return list(plan_capacity(ServerSettings.model_construct(replicas=3), machine).reasons)
 
 
+def answers() -> list[list[str]]:
+    """The first table of docs/tuning.md."""
+    laptop, host = Machine(8, memory_bytes=16 * 2**30), Machine(4, memory_bytes=4 * 2**30)
+    container, pod = Machine(4, 0.5, 512 * 2**20), Machine(4, 1, 512 * 2**20)
+    pods = {"replicas": 50, "database_connection_budget": 1000}
+    asked = [(laptop, {}), (host, {}), (container, {}), (pod, pods)]
+    plans = [plan_capacity(ServerSettings.model_construct(**given), one) for one, given in asked]
+    return [
+        [
+            str(number)
+            for number in (plan.workers, plan.pool_size, plan.connections, plan.connection_budget)
+        ]
+        for plan in plans
+    ]
+
+
 def plan_of(cores: int, gibibytes: int) -> list[str]:
     machine = Machine(cores=cores, memory_bytes=gibibytes * 2**30)
     plan = plan_capacity(ServerSettings.model_construct(), machine)
@@ -118,6 +134,7 @@ json.dump(
         "commands": commands(main),
         "orders": orders(),
         "plans": plans(),
+        "answers": answers(),
         "reasons": reasons(),
     },
     sys.stdout,

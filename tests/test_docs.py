@@ -71,6 +71,7 @@ class Facts(TypedDict):
     commands: dict[str, list[str]]
     orders: list[list[str]]
     plans: list[list[str]]
+    answers: list[list[str]]
     reasons: list[str]
 
 
@@ -375,6 +376,11 @@ def test_plan_of_one_host_is_the_one_of_the_code() -> None:
     rows = Page(DOCS / "growth.md").rows("cores")
     plans = [[re.findall(r"\d+", cell)[0] for cell in cells[:5]] for cells in rows]
     assert plans == facts()["plans"]
+
+
+def test_first_answers_are_those_of_the_code() -> None:
+    rows = Page(REPOSITORY / "docs/tuning.md").rows("where")
+    assert [cells[1:5] for cells in rows] == facts()["answers"]
 
 
 def test_example_of_a_plan_is_the_one_of_the_code() -> None:

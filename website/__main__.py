@@ -23,6 +23,7 @@ LINK = re.compile(r"\[([^][]+)\]\(([^()\s]+)\)")
 SECTIONS = {
     "Template": ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/style.md"],
     "Tuning": ["docs/tuning.md", "docs/calculator.md", "docs/server-options.md", "docs/*.md"],
+    "Measurements": ["docs/measurements/README.md", ">docs/measurements/README.md"],
     "Decisions": ["docs/decisions/*.md"],
     "A service": [f"{FOLDER}/docs/README.md", f">{FOLDER}/docs/README.md", f"{FOLDER}/docs/*.md"],
     "Recipes": [f"{FOLDER}/docs/recipes/README.md", f">{FOLDER}/docs/recipes/README.md"],

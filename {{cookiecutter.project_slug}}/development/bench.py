@@ -179,7 +179,7 @@ def authenticated_read(port: int) -> bytes:
 
 
 def _measure(choice: Choice, full: Load, rate: float, gunicorn_pid: int) -> Measured:
-    spin_ms = _spin()
+    spin_ms = spin()
     # Caches, connections, the prepared statement: not what is measured.
     drive(Load(full.port, full.request, full.connections, min(1, full.seconds)))
     before = cpu_seconds(gunicorn_pid)
@@ -205,7 +205,7 @@ def drive(one: Load) -> Outcome:
         return runner.run(load.run(one))
 
 
-def _spin() -> float:
+def spin() -> float:
     began = time.perf_counter()
     sum(range(2_000_000))
     return (time.perf_counter() - began) * 1000

@@ -131,6 +131,8 @@ class _Connection(asyncio.Protocol):
         if length is None:
             self._answer.set_exception(ValueError("the answer has no Content-Length"))
         elif len(self._received) >= end + 4 + int(length[1]):
+            if b"\r\nconnection: close\r\n" in self._received[: end + 2].lower():
+                self.close()
             # HTTP/1.1 200 OK
             self._answer.set_result(bytes(self._received[9:12]))
 

@@ -1,0 +1,68 @@
+"""What the pages show of a measurement is what docs/data has, drawn and written anew."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from bench.pages import BEGIN, PAGES, PLOTS, Document, block, plot, read_all, summarise
+from bench.variants import COMPARISONS
+from tests.browser.service import NOT_COPIED
+from tests.conftest import REPOSITORY, SERVICE, own_environment
+
+MEASURED = read_all()
+
+
+def test_every_comparison_is_measured_and_has_a_page() -> None:
+    assert set(MEASURED) == set(COMPARISONS)
+    pages = {page.stem: page.read_text() for page in PAGES.glob("*.md")}
+    assert {name for name, text in pages.items() if BEGIN in text} == set(COMPARISONS)
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_plot_and_table_are_those_of_the_data(name: str) -> None:
+    document: Document = MEASURED[name]
+    drawn = (PLOTS / f"{name}.svg").read_text()
+    assert drawn == plot(document)
+    assert block(name, document) in (PAGES / f"{name}.md").read_text()
+    described = ElementTree.fromstring(drawn).findtext("{http://www.w3.org/2000/svg}desc")  # noqa: S314 (our own file)
+    assert described is not None
+    for variant in summarise(document):
+        assert f"{variant}: " in described
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_rounds_are_complete_and_were_taken_of_what_is_compared_now(name: str) -> None:
+    document, comparison = MEASURED[name], COMPARISONS[name]
+    assert document["question"] == comparison.question
+    assert set(document["packages"]) == set(comparison.packages)
+    rounds = [variant["rounds"] for variant in document["variants"]]
+    assert {len(one) for one in rounds} == {document["options"]["rounds"]}
+    assert all(one["requests_per_second"] > 0 for variant in rounds for one in variant)
+
+
+@pytest.mark.slow
+def test_comparison_is_measured_in_turns(tmp_path: Path) -> None:
+    folder, output = tmp_path / "service", tmp_path / "loop.json"
+    shutil.copytree(REPOSITORY / SERVICE, folder, ignore=NOT_COPIED)
+    python, bench = REPOSITORY / ".cache/venv/bin/python", REPOSITORY / "bench"
+    environment = own_environment() | {"PYTHONPATH": f"{folder}:{bench}", "SECRET_KEY": "x1" * 16}
+    measure = [str(bench / "interleave.py"), "loop", str(output), str(python)]
+    try:
+        measure += ["--rounds", "1", "--seconds", "0.2"]
+        run(str(python), *measure, folder=folder, environment=environment)
+    finally:
+        run(f"{python.parent}/manage", "database", "stop", folder=folder, environment=environment)
+    summary = summarise(json.loads(output.read_text()))
+    assert len(summary) == 4
+    assert all(figures["cpu_us"].median > 0 for figures in summary.values())
+
+
+def run(*command: str, folder: Path, environment: dict[str, str]) -> None:
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
