@@ -21,7 +21,7 @@ from pathlib import Path
 
 from variants import COMPARISONS, SERVICE, Comparison, Variant
 
-from development import bench, load, nginx, ports, postgres, supervisor
+from development import bench, load, nginx, ports, postgres, serve, supervisor
 from development.load import Load
 from development.supervisor import Child
 
@@ -105,14 +105,15 @@ def serving(variant: Variant, python: str, database_url: str) -> Iterator[tuple[
             for arguments, cwd, stop_signal in places:
                 options = {"folder": cwd, "environment": environment, "output": log}
                 children.append(supervisor.start(arguments[2], arguments, stop_signal, **options))
-            bench.wait_until_ready(port, children)
+            if not serve.wait_until_ready(port, children, inbox):
+                raise SystemExit("Interrupted.")
             yield port, [child.process.pid for child in children]
         except Exception:
             log.seek(0)
             sys.stderr.write(log.read().decode(errors="replace")[-2000:])
             raise
         finally:
-            supervisor.stop(children, inbox, bench.STOP_WITHIN_SECONDS)
+            supervisor.stop(children, inbox, serve.STOP_WITHIN_SECONDS)
         if supervisor.next_signal(inbox, 0):
             raise SystemExit("Interrupted.")
 
@@ -124,7 +125,9 @@ def environment_of(variant: Variant, port: int, database_url: str) -> dict[str, 
         "APP_PORT": str(port),
         "WEB_CONCURRENCY": "2",
         "SIGN_UP_OPEN": "true",
-        "METRICS_PORT": "0",
+        "METRICS_PORT": str(ports.free_port()),
+        # As in production: a line for people costs as much as a statement.
+        "LOG_FORMAT": "json",
         # Nobody is asked to go on while a server stops.
         "SERVER_LAME_DUCK_SECONDS": "0",
         **variant.environment,
