@@ -74,11 +74,6 @@ async def test_head_is_answered_like_get(client: AsyncClient, path: str) -> None
     assert head.headers["content-type"] == get.headers["content-type"]
 
 
-async def test_allowed_methods_name_head_where_get_works(client: AsyncClient) -> None:
-    response = await client.delete("/version")
-    assert (response.status_code, response.headers["allow"]) == (405, "GET, HEAD")
-
-
 async def test_no_answer_is_kept_by_a_cache_unless_its_route_says_so(
     client: AsyncClient, user: SignedInUser
 ) -> None:

@@ -120,30 +120,6 @@ async def test_headers_cannot_be_added_to_a_response(service_url: str) -> None:
     assert b"x-evil" not in answer.lower()
 
 
-async def test_exactly_one_wins_when_a_refresh_token_is_raced(
-    client: AsyncClient, ada: dict[str, str]
-) -> None:
-    token = (await log_in(client, "ada@example.com")).json()["refresh_token"]
-    body = {"refresh_token": token}
-    race = [client.post("/api/v1/auth/refresh", json=body) for _ in range(20)]
-    answers = await asyncio.gather(*race)
-    winners = [answer for answer in answers if answer.status_code == 200]
-    assert len(winners) == 1
-    assert (await client.post("/api/v1/auth/refresh", json=body)).status_code == 401
-    headers = bearer(winners[0].json()["access_token"])
-    assert (await client.get(ME, headers=headers)).status_code == 200
-
-
-async def test_stolen_tokens_are_worthless_after_logout(
-    client: AsyncClient, ada: dict[str, str]
-) -> None:
-    pair = (await log_in(client, "ada@example.com")).json()
-    body = {"refresh_token": pair["refresh_token"]}
-    await client.post("/api/v1/auth/logout", json=body)
-    await assert_refused(client, pair["access_token"])
-    assert (await client.post("/api/v1/auth/refresh", json=body)).status_code == 401
-
-
 async def test_session_cannot_be_fixed_before_login(
     client: AsyncClient, ada: dict[str, str], eve: dict[str, str]
 ) -> None:
@@ -172,21 +148,6 @@ async def test_fields_that_are_not_the_users_to_set_are_refused(
             await client.patch(ME, json=forbidden, headers=ada),
         ]
         assert [answer.status_code for answer in answers] == [422, 422]
-
-
-async def test_scope_cannot_be_talked_into(client: AsyncClient, ada: dict[str, str]) -> None:
-    form = {"username": "ada@example.com", "password": PASSWORD, "scope": "admin account"}
-    granted = (await client.post("/api/v1/auth/token", data=form)).json()
-    assert own_claims(bearer(granted["access_token"]))["scope"] == "account"
-
-
-async def test_sessions_of_others_do_not_exist(
-    client: AsyncClient, ada: dict[str, str], eve: dict[str, str]
-) -> None:
-    (session,) = (await client.get(SESSIONS, headers=ada)).json()
-    answer = await client.delete(f"{SESSIONS}/{session['id']}", headers=eve)
-    assert answer.status_code == 404
-    assert (await client.get(SESSIONS, headers=ada)).json() == [session]
 
 
 async def test_sql_is_text_wherever_it_is_sent(client: AsyncClient, ada: dict[str, str]) -> None:

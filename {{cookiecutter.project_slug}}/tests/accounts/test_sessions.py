@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 from fastapi import FastAPI
 from httpx2 import AsyncClient, Response
+from jose import jwt
 from sqlalchemy import func, select, update
 
 from app.accounts.dependencies import AdminDep
@@ -155,6 +156,8 @@ async def test_login_tells_the_scope_when_it_is_less_than_asked_for(
 ) -> None:
     response = await log_in_for(client, "account admin invented")
     assert response.json()["scope"] == "account"
+    granted = jwt.get_unverified_claims(response.json()["access_token"])
+    assert granted["scope"] == "account"
 
 
 async def test_login_is_refused_when_no_scope_can_be_granted(

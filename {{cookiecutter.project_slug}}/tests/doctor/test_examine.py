@@ -19,10 +19,6 @@ SECRET = "Zk3vQ1xT8mLw0PbYc5RfJ7sHdN2aGu9E"
 PROXY = "deploy/nginx/http/proxy.conf"
 
 
-def test_shipped_configuration_has_no_errors(service: Path) -> None:
-    assert [one for one in find_mistakes(service) if one.severity == Severity.ERROR] == []
-
-
 def test_finding_names_the_line_when_a_file_breaks_an_order(service: Path) -> None:
     edit(service, PROXY, "^proxy_read_timeout 30s", "proxy_read_timeout 20s")
     number = (service / PROXY).read_text().splitlines().index("proxy_read_timeout 20s;") + 1
