@@ -25,7 +25,7 @@ ACTIVE = text(
 )
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def hasty_app(settings: Settings) -> FastAPI:
     app = create_app(settings.model_copy(update={"request_deadline_seconds": 0.3}))
 

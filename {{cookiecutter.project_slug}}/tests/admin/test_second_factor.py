@@ -11,6 +11,7 @@ from uuid import UUID
 
 import pyotp
 import pytest
+from fastapi import FastAPI
 from httpx2 import AsyncClient, Response
 from sqlalchemy import func, select, text
 
@@ -25,16 +26,25 @@ from tests.conftest import PASSWORD, connect
 CODE, SET_UP, OWN = "/admin/login/code", "/admin/login/set-up", "/admin/second-factor"
 
 
-@pytest.fixture
-def strict(settings: Settings, state: State) -> State:
+@pytest.fixture(scope="module")
+def required(settings: Settings) -> Settings:
     """Of a service that requires it."""
-    required = settings.model_copy(update={"admin_totp_required": True})
+    return settings.model_copy(update={"admin_totp_required": True})
+
+
+@pytest.fixture(scope="module")
+def strict_app(required: Settings) -> FastAPI:
+    return create_app(required)
+
+
+@pytest.fixture
+def strict(required: Settings, state: State) -> State:
     return State(**{**state, "settings": required})
 
 
 @pytest.fixture
-async def client(strict: State, admin_id: UUID) -> AsyncIterator[AsyncClient]:
-    async with connect(create_app(strict["settings"]), strict) as client:
+async def client(strict_app: FastAPI, strict: State, admin_id: UUID) -> AsyncIterator[AsyncClient]:
+    async with connect(strict_app, strict) as client:
         yield client
 
 
