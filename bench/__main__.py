@@ -32,7 +32,7 @@ def main() -> int:
                 output = (options.into or DATA).resolve() / f"{options.compare}.json"
                 measure[-1 - len(others)] = str(HERE / "interleave.py")
                 measure += [options.compare, str(output), comparisons_python()]
-            run("measured", measure, project, PYTHONPATH=f"{project}:{HERE}")
+            run("measured", measure, project, PYTHONPATH=f"{project}:{REPOSITORY}:{HERE}")
         except DemoError as error:
             print(error, file=sys.stderr)
             return 1

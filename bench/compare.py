@@ -8,6 +8,7 @@ import sys
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
+from bench import start
 from development import bench, load, postgres, serve
 from development.load import Load
 
@@ -57,6 +58,7 @@ def main() -> None:
             for server, target in random.sample(turns, len(turns)):
                 measure(*server, target, options.seconds)
     report([target for list_ in targets.values() for target in list_])
+    start.report(start.measure(environment, options.rounds))
 
 
 def of_the_service(port: int) -> list[Target]:

@@ -19,8 +19,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from variants import COMPARISONS, SERVICE, Comparison, Variant
-
+from bench.variants import COMPARISONS, SERVICE, Comparison, Variant
 from development import bench, load, nginx, ports, postgres, serve, supervisor
 from development.load import Load
 from development.supervisor import Child

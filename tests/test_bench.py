@@ -1,5 +1,6 @@
 """`make bench` of the template: the service and what it is compared with, in one run."""
 
+import re
 import subprocess
 import sys
 
@@ -25,3 +26,5 @@ def test_cost_of_a_request_is_compared_with_a_bare_route(uv: str) -> None:
     assert set(rows) == set(TARGETS)
     assert rows["bare FastAPI route"].split()[5] == "1.00"
     assert rows["GET /users/me"].split()[-2] == "4.0"
+    for figure in ("import of app.main", "from the start to the first answer", "idle worker, PSS"):
+        assert re.search(rf"^{figure}, \S+ +\d+\.\d+ .* (kept|exceeded)$", printed.stdout, re.M)

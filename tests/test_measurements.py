@@ -49,7 +49,10 @@ def test_comparison_is_measured_in_turns(tmp_path: Path) -> None:
     folder, output = tmp_path / "service", tmp_path / "loop.json"
     shutil.copytree(REPOSITORY / SERVICE, folder, ignore=NOT_COPIED)
     python, bench = REPOSITORY / ".cache/venv/bin/python", REPOSITORY / "bench"
-    environment = own_environment() | {"PYTHONPATH": f"{folder}:{bench}", "SECRET_KEY": "x1" * 16}
+    environment = own_environment() | {
+        "PYTHONPATH": f"{folder}:{REPOSITORY}:{bench}",
+        "SECRET_KEY": "x1" * 16,
+    }
     measure = [str(bench / "interleave.py"), "loop", str(output), str(python)]
     try:
         measure += ["--rounds", "1", "--seconds", "0.2"]
