@@ -15,6 +15,7 @@ _COMMANDS = {
     "migrate": "manage.database",
     "purge": "manage.accounts",
     "reset-second-factor": "manage.accounts",
+    "top": "manage.top",
 }
 _IMAGE = (
     "This is the image: `database` is not available, and `doctor` does not check the files of the"

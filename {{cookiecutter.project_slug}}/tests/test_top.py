@@ -1,0 +1,87 @@
+"""`manage top` on a real service: on a terminal, in a pipe, once, and where there is none."""
+
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+
+import pytest
+from click.testing import CliRunner
+
+from development.ports import free_port
+from manage.cli import main
+from tests.server.test_metrics import Serve, Service, load, serve
+from tests.servers import ROOT
+
+__all__ = ["serve"]
+
+TOP = [sys.executable, "-c", "from manage.cli import main; main()", "top", "--seconds", "0.5"]
+
+
+@pytest.fixture
+def service(serve: Serve) -> Service:
+    return serve()
+
+
+def port_of(service: Service) -> dict[str, str]:
+    return {"METRICS_PORT": service.url.split(":")[2].partition("/")[0]}
+
+
+@pytest.mark.system
+def test_top_says_once_how_busy_the_service_is(service: Service) -> None:
+    with load(service):
+        said = CliRunner().invoke(
+            main, ["top", "--once"], env=port_of(service), catch_exceptions=False
+        )
+    rows = dict(re.findall(r"^(\S.*?) {2,}(.*)$", said.output, re.MULTILINE))
+    assert rows["workers"] == "2 of 2"
+    assert float(rows["requests"].removesuffix("/s")) > 10
+    assert float(rows["/version"].split("/s")[0]) > 10
+    assert re.fullmatch(r"<\d+ ms", rows["latency p99"])
+    assert rows["failed (5xx)"] == "0.0/s"
+    pids = re.findall(r"^worker +(\d+) +\d+ MiB +\d+ % +\d s$", said.output, re.MULTILINE)
+    assert sorted(map(int, pids)) == sorted(service.processes("worker"))
+
+
+@pytest.mark.system
+def test_top_writes_plain_text_again_and_again_when_it_is_no_terminal(service: Service) -> None:
+    environment = os.environ | port_of(service)
+    with subprocess.Popen(TOP, cwd=ROOT, env=environment, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        text = b""
+        while text.count(b"workers ") < 2:
+            text += process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        process.stdout.read()
+    assert process.returncode == 0
+    assert b"\x1b" not in text
+
+
+@pytest.mark.system
+def test_top_fills_a_terminal_until_it_is_interrupted(service: Service) -> None:
+    ours, theirs = pty.openpty()
+    environment = os.environ | port_of(service) | {"TERM": "xterm", "COLUMNS": "120", "LINES": "40"}
+    with subprocess.Popen(TOP, cwd=ROOT, env=environment, stdin=theirs, stdout=theirs) as process:
+        os.close(theirs)
+        screens = b""
+        with suppress(OSError):  # the other side is closed
+            while data := os.read(ours, 65_536):
+                screens += data
+                if screens.count(b"2 of 2") == 2:
+                    process.send_signal(signal.SIGINT)
+    assert process.returncode == 0
+    assert b"\x1b[?1049h" in screens, "the screen of its own, so that the shell's comes back"
+
+
+@pytest.mark.parametrize(
+    ("port", "sentence"),
+    [("0", "METRICS_PORT is 0"), (str(free_port()), "is the service running")],
+)
+def test_top_says_why_when_there_are_no_metrics(port: str, sentence: str) -> None:
+    said = CliRunner().invoke(main, ["top", "--once"], env={"METRICS_PORT": port})
+    assert said.exit_code == 1
+    assert said.output.startswith("Error: ")
+    assert sentence in said.output
