@@ -84,11 +84,11 @@ def all_pages() -> list[Page]:
 
 
 def all_code() -> dict[Path, str]:
-    """Everything that git knows but pages and locks."""
+    """Everything that git knows but pages, locks and pictures."""
     return {
         path: path.read_text(encoding="utf-8")
         for path in map(REPOSITORY.joinpath, git_known_files(REPOSITORY))
-        if path.suffix not in {".md", ".lock"}
+        if path.suffix not in {".md", ".lock", ".png"}
     }
 
 
