@@ -65,10 +65,7 @@ def check_gunicorn(root: Path, config: Config, settings: AllSettings) -> list[Fi
         ),
         *_check_hooks(root, config),
         *_check_settings(root, config, settings),
-        *_check_stall(root, config),
-        *_check_inert(root, config),
-        *_check_recycling(root, config),
-        *_check_reload(root, config, settings),
+        *_check_values(root, config, settings),
     ]
 
 
@@ -98,32 +95,13 @@ def _check_settings(root: Path, config: Config, settings: AllSettings) -> Iterat
             )
 
 
-def _check_stall(root: Path, config: Config) -> Iterator[Finding]:
-    # Imports, a full collection of garbage and a busy machine can take seconds.
-    least_seconds, most_seconds = 5, 120
-    if not least_seconds <= config.timeout <= most_seconds:
-        yield mistake(
-            "stall_limit",
-            _where(root, "timeout"),
-            timeout=config.timeout,
-            least=least_seconds,
-            most=most_seconds,
-        )
-
-
-def _check_inert(root: Path, config: Config) -> Iterator[Finding]:
+def _check_values(root: Path, config: Config, settings: AllSettings) -> Iterator[Finding]:
     for name in _INERT:
         setting = config.settings[name]
         if setting.get() != setting.default:
             yield mistake("no_effect", _where(root, name), name=name)
-
-
-def _check_recycling(root: Path, config: Config) -> Iterator[Finding]:
     if config.max_requests and not config.max_requests_jitter:
         yield mistake("no_jitter", _where(root, "max_requests"))
-
-
-def _check_reload(root: Path, config: Config, settings: AllSettings) -> Iterator[Finding]:
     if config.reload and settings.environment == "production":
         yield mistake("reload_on", _where(root, "reload"))
 
