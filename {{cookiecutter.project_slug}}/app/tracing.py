@@ -17,12 +17,11 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import Decision
 from opentelemetry.trace import SpanKind, StatusCode
-from pydantic import create_model
 from starlette.types import Scope
 
 from app.metrics import PROBES
 from app.settings import Settings
-from server.settings import EnvironmentSettings
+from server.settings import read_variables
 
 # nginx's $request_id, and what W3C Trace Context takes for a trace: not zeros alone.
 _TRACE_ID = re.compile(rb"(?!0{32})[0-9a-f]{32}")
@@ -68,7 +67,10 @@ class RequestTrace:
 
 def start_tracing(settings: Settings) -> Callable[[], object]:
     """What to call at the end."""
-    _hand_on_settings()
+    # The SDK reads the environment alone; ours may stand in `.env` or in /run/secrets.
+    names = (name for name in vars(environment_variables) if name.startswith("OTEL_"))
+    for name, value in read_variables(names).items():
+        os.environ.setdefault(name.upper(), value)
     named = {
         "service.name": settings.service_name,
         "service.version": settings.service_version,
@@ -101,16 +103,3 @@ def leave_out(scope: Scope) -> bool:
     _next_trace_id.set(trace_id)
     scope["state"]["trace"] = RequestTrace(trace.format_trace_id(trace_id))
     return False
-
-
-def _hand_on_settings() -> None:
-    """The SDK reads the environment alone; ours may stand in `.env` or in /run/secrets."""
-    fields: dict[str, tuple[object, None]] = {
-        name.lower(): (str | None, None)
-        for name in vars(environment_variables)
-        if name.startswith("OTEL_")
-    }
-    # pydantic's overloads know no computed fields.
-    model = create_model("Variables", __base__=EnvironmentSettings, **fields)  # type: ignore[call-overload]
-    for name, value in model.load().model_dump(exclude_none=True).items():
-        os.environ.setdefault(name.upper(), value)

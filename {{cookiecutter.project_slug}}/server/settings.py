@@ -1,9 +1,10 @@
 """Settings of the server, each number with its reason; gunicorn.conf.py hands them to gunicorn."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, create_model
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 # Where Docker and Kubernetes mount secrets: one file a setting, named like it.
@@ -30,6 +31,14 @@ class EnvironmentSettings(BaseSettings):
             return cls(_secrets_dir=SECRETS_DIR if SECRETS_DIR.is_dir() else None)
         except ValidationError as error:
             raise SystemExit(f"The settings are not valid.\n{describe(error)}") from error
+
+
+def read_variables(names: Iterable[str]) -> dict[str, str]:
+    """Those of a library that are set and not empty, from wherever our own settings come."""
+    fields: dict[str, tuple[object, None]] = {name.lower(): (str | None, None) for name in names}
+    # pydantic's overloads know no computed fields.
+    model = create_model("Variables", __base__=EnvironmentSettings, **fields)  # type: ignore[call-overload]
+    return dict(model.load().model_dump(exclude_none=True))
 
 
 class LogSettings(EnvironmentSettings):

@@ -1,10 +1,9 @@
 """Uvicorn's options, set by its own variables UVICORN_*: which ones work, and our defaults."""
 
 import click
-from pydantic import create_model
 from uvicorn.main import main as uvicorn_command
 
-from server.settings import EnvironmentSettings
+from server.settings import read_variables
 
 # Where this service differs from Uvicorn's defaults. A variable UVICORN_* wins over each of them.
 UVICORN_DEFAULTS: dict[str, object] = {
@@ -50,7 +49,8 @@ def read_uvicorn_options() -> dict[str, object]:
 
     https://uvicorn.dev/settings/
     """
-    given = _variables()
+    variables = read_variables(f"uvicorn_{option.name}" for option in uvicorn_command.params)
+    given = {name.removeprefix("uvicorn_"): value for name, value in variables.items()}
     for name in given.keys() - UVICORN_OPTIONS:
         instead = f": set {GUNICORN_SETTINGS[name]}" if name in GUNICORN_SETTINGS else ""
         raise SystemExit(f"UVICORN_{name.upper()} has no effect behind gunicorn{instead}.")
@@ -61,14 +61,3 @@ def read_uvicorn_options() -> dict[str, object]:
     except click.UsageError as error:
         reason = " ".join(error.format_message().split())
         raise SystemExit(f"A variable UVICORN_* is not valid: {reason}") from error
-
-
-def _variables() -> dict[str, str]:
-    """Those that are set and not empty, from wherever the other settings come."""
-    fields: dict[str, tuple[object, None]] = {
-        f"uvicorn_{option.name}": (str | None, None) for option in uvicorn_command.params
-    }
-    # pydantic's overloads know no computed fields.
-    model = create_model("Variables", __base__=EnvironmentSettings, **fields)  # type: ignore[call-overload]
-    values = model.load().model_dump(exclude_none=True)
-    return {name.removeprefix("uvicorn_"): str(value) for name, value in values.items()}
