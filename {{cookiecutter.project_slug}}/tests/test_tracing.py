@@ -135,6 +135,7 @@ def test_nobody_waits_when_the_receivers_are_dead(serve: Serve, kind: str) -> No
         assert "did not end in time" not in gunicorn.log()
 
 
+@pytest.mark.system
 def test_nothing_is_imported_when_it_is_off() -> None:
     code = (
         "import asyncio, sys, app.main, app.telemetry as t;"

@@ -90,6 +90,7 @@ def test_capacity_fails_when_there_is_no_room() -> None:
     assert "error: 1 connections have no room for a worker" in output
 
 
+@pytest.mark.system
 def test_capacity_is_that_of_the_service_when_its_process_is_named(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("REPLICAS=2")
     command = [sys.executable, "-c", "input()"]
