@@ -25,7 +25,8 @@ from app.admin.model_views import actor_of as current_actor
 from app.admin.model_views import database_of
 from app.errors import TryAgainError
 from app.second_factor import codes, repository, service
-from app.second_factor.service import FirstCode, Owner
+from app.second_factor.models import SecondFactor
+from app.second_factor.service import Owner
 from app.settings import Settings
 
 _WRONG_CODE = "The code is wrong or was used before."
@@ -131,9 +132,11 @@ class SecondFactorAdmin(Admin):
         step = codes.matching_step(secret, await form_text(request, "code"), time.time())
         if step is None:
             return None
-        start = FirstCode(secret, step)
+        encrypted = codes.encrypt_secret(_settings(request), actor.id, secret)
+        # The first code is spent by showing that the app has the secret.
+        row = SecondFactor(user_id=actor.id, encrypted_secret=encrypted, last_step=step)
         added = await administration.set_up_second_factor(
-            database_of(request), _settings(request), actor, credentials, start
+            database_of(request), actor, credentials, row
         )
         request.session.pop(_PENDING, None)
         return added

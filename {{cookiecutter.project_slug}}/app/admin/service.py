@@ -22,8 +22,7 @@ from app.admin.repository import Row, Rows
 from app.database import Database, Model
 from app.errors import ConflictError, ForbiddenError, NotFoundError
 from app.second_factor import service as second_factor
-from app.second_factor.service import FirstCode
-from app.settings import Settings
+from app.second_factor.models import SecondFactor
 
 
 def new_session(user_id: UUID, origin: LoginOrigin, seconds: int) -> Session:
@@ -175,13 +174,13 @@ async def end_sessions(database: Database, actor: Actor, user_ids: Sequence[UUID
 
 
 async def set_up_second_factor(
-    database: Database, settings: Settings, actor: Actor, credentials: Credentials, start: FirstCode
+    database: Database, actor: Actor, credentials: Credentials, row: SecondFactor
 ) -> Sequence[str] | None:
     """The recovery codes; None when there is one already."""
     async with database.transaction() as session:
         await sessions.refuse_outdated(session, credentials)
         user = await session.get_one(User, actor.id)
-        recovery_codes = await second_factor.set_up(session, settings, user.id, start)
+        recovery_codes = await second_factor.set_up(session, row)
         if recovery_codes:
             session.add(audit.entry(actor, "set up second factor", user))
     return recovery_codes

@@ -32,14 +32,6 @@ class Owner:
     address: str | None
 
 
-@dataclass(frozen=True)
-class FirstCode:
-    """It has shown that the app has the secret."""
-
-    secret: str
-    step: int
-
-
 async def check(
     database: Database, settings: Settings, owner: Owner, typed: str, at: float
 ) -> bool:
@@ -76,17 +68,12 @@ async def _spend_recovery_code(session: AsyncSession, user_id: UUID, typed: str)
     return is_good
 
 
-async def set_up(
-    session: AsyncSession, settings: Settings, user_id: UUID, start: FirstCode
-) -> Sequence[str] | None:
+async def set_up(session: AsyncSession, row: SecondFactor) -> Sequence[str] | None:
     """The recovery codes, which nobody can read again; None when there is a second factor."""
     recovery_codes = codes.new_recovery_codes()
-    encrypted = codes.encrypt_secret(settings, user_id, start.secret)
-    # The first code is spent by showing that the app has the secret.
-    row = SecondFactor(user_id=user_id, encrypted_secret=encrypted, last_step=start.step)
     if not await repository.add(session, row, map(codes.hash_recovery_code, recovery_codes)):
         return None
-    record_event(SecurityEvent.SECOND_FACTOR_SET_UP, user_id)
+    record_event(SecurityEvent.SECOND_FACTOR_SET_UP, row.user_id)
     return recovery_codes
 
 

@@ -13,7 +13,7 @@ from app.errors import TooManyRequestsError
 from app.lifespan import State, build_state
 from app.second_factor import codes, service
 from app.second_factor.models import RecoveryCode, SecondFactor
-from app.second_factor.service import FirstCode, Owner
+from app.second_factor.service import Owner
 from app.settings import Settings
 from tests.conftest import sign_up
 
@@ -42,8 +42,9 @@ async def owner(state: State) -> Owner:
 
 async def set_up(state: State, user_id: UUID) -> list[str]:
     async with state["database"].transaction() as session:
-        start = FirstCode(RFC_SECRET, STEP - 100)
-        return list(await service.set_up(session, state["settings"], user_id, start) or ())
+        encrypted = codes.encrypt_secret(state["settings"], user_id, RFC_SECRET)
+        row = SecondFactor(user_id=user_id, encrypted_secret=encrypted, last_step=STEP - 100)
+        return list(await service.set_up(session, row) or ())
 
 
 async def check(state: State, owner: Owner, typed: str, at: float = AT) -> bool:
