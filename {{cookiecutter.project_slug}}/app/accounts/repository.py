@@ -35,6 +35,7 @@ class AuthenticatedUser:
 @dataclass(frozen=True, slots=True)
 class Credentials:
     user_id: UUID
+    email: str
     password_hash: str
     role: Role
 
@@ -84,7 +85,7 @@ _AUTHENTICATED_USER = (
         _SESSION_IS_GOOD,
     )
 )
-_CREDENTIALS = select(User.id, User.password_hash, User.role).where(
+_CREDENTIALS = select(User.id, User.email, User.password_hash, User.role).where(
     User.email == bindparam("email"), User.disabled_at.is_(None)
 )
 _USER_ID = select(User.id).where(User.email == bindparam("email"))

@@ -16,7 +16,6 @@ from app.accounts.roles import ADMIN
 from app.accounts.schemas import read_email
 from app.admin import half_login, service
 from app.admin.audit import NO_ROW, Actor, actor_of
-from app.admin.half_login import HalfLogin
 from app.admin.model_views import database_of
 from app.second_factor import repository as second_factor
 from app.security_events import SecurityEvent, hash_email, record_event
@@ -64,18 +63,18 @@ class AdminAuthentication(AuthenticationBackend):
         if ADMIN in credentials.role.scopes:
             next_page = await self._second_factor_page(request, credentials)
             if next_page is not None:
-                half_login.begin(request, self._settings, HalfLogin(email, credentials))
+                half_login.begin(request, self._settings, credentials)
                 return RedirectResponse(request.url_for(next_page), HTTPStatus.SEE_OTHER)
-        return await self.enter(request, credentials, email)
+        return await self.enter(request, credentials)
 
     async def _second_factor_page(self, request: Request, credentials: Credentials) -> str | None:
         if await second_factor.find(database_of(request), credentials.user_id):
             return "admin:login-code"
         return "admin:login-set-up" if self._settings.totp_is_required else None
 
-    async def enter(self, request: Request, credentials: Credentials, email: str) -> bool:
+    async def enter(self, request: Request, credentials: Credentials) -> bool:
         """Both factors were shown, or there is one only: the session begins."""
-        actor = actor_of(request, credentials.user_id, email)
+        actor = actor_of(request, credentials.user_id, credentials.email)
         origin = await get_login_origin(request)
         row = service.new_session(actor.id, origin, self._settings.admin_session_seconds)
         session_id = await service.start_session(
@@ -83,7 +82,7 @@ class AdminAuthentication(AuthenticationBackend):
         )
         if session_id is None:
             record_event(SecurityEvent.LOGIN_FAILED, actor.id, door=_DOOR, reason="no admin")
-            await self.record_failed_login(request, actor.id, email)
+            await service.record_failed_login(database_of(request), actor)
             return False
         record_event(
             SecurityEvent.LOGIN_SUCCEEDED, actor.id, door=_DOOR, session_id=str(session_id)
@@ -92,10 +91,6 @@ class AdminAuthentication(AuthenticationBackend):
         request.session.update(session_id=str(session_id), user_id=str(actor.id))
         request.state.actor = actor
         return True
-
-    async def record_failed_login(self, request: Request, user_id: UUID, email: str) -> None:
-        claimed = actor_of(request, user_id, email)
-        await service.record_failed_login(database_of(request), claimed)
 
     async def _claimed(self, request: Request, email: str) -> Actor:
         """Whose email was given; of an unknown one only a hash is kept, it may be a password."""

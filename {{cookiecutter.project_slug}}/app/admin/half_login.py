@@ -2,7 +2,6 @@
 
 import hmac
 import time
-from dataclasses import dataclass
 from typing import cast
 
 from starlette.requests import Request
@@ -17,31 +16,23 @@ _NAME = "half_login"
 _SECONDS = 600
 
 
-@dataclass(frozen=True)
-class HalfLogin:
-    email: str
-    credentials: Credentials
-
-
-def begin(request: Request, settings: Settings, half: HalfLogin) -> None:
+def begin(request: Request, settings: Settings, credentials: Credentials) -> None:
     request.session[_NAME] = {
-        "email": half.email,
+        "email": credentials.email,
         "until": int(time.time()) + _SECONDS,
-        "proof": _proof(settings, half.credentials),
+        "proof": _proof(settings, credentials),
     }
 
 
-async def find(request: Request, settings: Settings) -> HalfLogin | None:
+async def find(request: Request, settings: Settings) -> Credentials | None:
     """None when it has expired, or when the password was changed or the user disabled since."""
     kept = cast("dict[str, str] | None", request.session.get(_NAME))
     if kept is None or float(kept["until"]) < time.time():
         return None
     credentials = await accounts.get_credentials(database_of(request), kept["email"])
-    if credentials is None:
-        return None
-    if not hmac.compare_digest(_proof(settings, credentials), kept["proof"]):
-        return None
-    return HalfLogin(kept["email"], credentials)
+    if credentials and hmac.compare_digest(_proof(settings, credentials), kept["proof"]):
+        return credentials
+    return None
 
 
 def _proof(settings: Settings, credentials: Credentials) -> str:

@@ -20,7 +20,6 @@ from app.admin import half_login
 from app.admin import service as administration
 from app.admin.audit import Actor, actor_of
 from app.admin.authentication import AdminAuthentication, form_text
-from app.admin.half_login import HalfLogin
 from app.admin.model_views import actor_of as current_actor
 from app.admin.model_views import database_of
 from app.errors import TryAgainError
@@ -48,12 +47,12 @@ class SecondFactorAdmin(Admin):
 
     async def ask_code(self, request: Request) -> Response:
         settings = _settings(request)
-        half = await half_login.find(request, settings)
-        if half is None:
+        credentials = await half_login.find(request, settings)
+        if credentials is None:
             return _redirect(request, "login")
         if request.method == "GET":
             return await self.show(request, "login_code")
-        owner = _owner(request, half.credentials.user_id, half.email)
+        owner = _owner(request, credentials.user_id, credentials.email)
         try:
             is_good = await service.check(
                 database_of(request), settings, owner, await form_text(request, "code"), time.time()
@@ -61,27 +60,30 @@ class SecondFactorAdmin(Admin):
         except TryAgainError as error:
             return await self.show_wait(request, "login_code", error)
         if not is_good:
-            await self.authentication.record_failed_login(request, owner.id, half.email)
+            claimed = actor_of(request, owner.id, owner.email)
+            await administration.record_failed_login(database_of(request), claimed)
             return await self.show(request, "login_code", _WRONG_CODE)
-        return await self._enter(request, half) or _redirect(request, "index")
+        return await self._enter(request, credentials) or _redirect(request, "index")
 
     async def set_up_at_login(self, request: Request) -> Response:
-        half = await half_login.find(request, _settings(request))
-        if half is None:
+        credentials = await half_login.find(request, _settings(request))
+        if credentials is None:
             return _redirect(request, "login")
-        user_id = half.credentials.user_id
+        user_id, email = credentials.user_id, credentials.email
         if await repository.find(database_of(request), user_id):
             return _redirect(request, "login-code")
         secret = _pending_secret(request, user_id)
         if request.method == "GET":
-            return await self._show_secret(request, "login_set_up", secret, half.email)
-        actor = actor_of(request, user_id, half.email)
-        recovery_codes = await self._confirm(request, actor, secret, half.credentials)
+            return await self._show_secret(request, "login_set_up", secret, email)
+        actor = actor_of(request, user_id, email)
+        recovery_codes = await self._confirm(request, actor, secret, credentials)
         if recovery_codes is None:
             return await self._show_secret(
-                request, "login_set_up", secret, half.email, error=_WRONG_CODE
+                request, "login_set_up", secret, email, error=_WRONG_CODE
             )
-        return await self._enter(request, half) or await self._show_codes(request, recovery_codes)
+        return await self._enter(request, credentials) or await self._show_codes(
+            request, recovery_codes
+        )
 
     @login_required
     async def second_factor(self, request: Request) -> Response:
@@ -141,9 +143,9 @@ class SecondFactorAdmin(Admin):
         request.session.pop(_PENDING, None)
         return added
 
-    async def _enter(self, request: Request, half: HalfLogin) -> Response | None:
+    async def _enter(self, request: Request, credentials: Credentials) -> Response | None:
         """None when they are in."""
-        entered = await self.authentication.enter(request, half.credentials, half.email)
+        entered = await self.authentication.enter(request, credentials)
         return None if entered else _redirect(request, "login")
 
     async def _show_secret(
