@@ -59,7 +59,7 @@ def paths(_at: Target) -> Iterator[Attack]:
             yield Attack("path to /admin", what, "/nothing", method, headers)
 
 
-def requests(_at: Target) -> Iterator[Attack]:
+def smuggling(_at: Target) -> Iterator[Attack]:
     """One request that is two to somebody on the way: the second must never be answered."""
     post = b"POST /livez HTTP/1.1\r\nHost: localhost\r\n"
     held = HELD_OR_CLOSED | NOT_SPOKEN
@@ -95,6 +95,9 @@ def requests(_at: Target) -> Iterator[Attack]:
             held=held,
             is_held=lambda answer: answer.statuses <= 1,
         )
+
+
+def request_lines(_at: Target) -> Iterator[Attack]:
     lines = (
         b"GET  /admin/login HTTP/1.1", b"GET\t/admin/login HTTP/1.1", b"GET /admin/login",
         b"GET /admin/login HTTP/1.1 HTTP/1.1", b"\x00GET /admin HTTP/1.1", b"GET admin HTTP/1.1",
@@ -105,6 +108,7 @@ def requests(_at: Target) -> Iterator[Attack]:
     )  # fmt: skip
     for line in lines:
         raw = line + b"\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        held = HELD_OR_CLOSED | NOT_SPOKEN
         yield Attack("request line", f"{line[:40]!r}", raw=raw, held=held)
 
 
@@ -164,4 +168,4 @@ def methods(at: Target) -> Iterator[Attack]:
         yield Attack("upgrade", f"{protocol} {method} {target}", target, method, asked)
 
 
-GROUPS = (paths, requests, hosts, methods)
+GROUPS = (paths, smuggling, request_lines, hosts, methods)

@@ -52,7 +52,7 @@ def tokens(at: Target) -> Iterator[Attack]:
         yield Attack("token", f"query {name}", f"/api/v1/users/me?{name}={at['token']}")
 
 
-def oauth(at: Target) -> Iterator[Attack]:
+def grants(at: Target) -> Iterator[Attack]:
     login = {"username": at["email"], "password": "wrong"}
     grants = (
         "authorization_code", "client_credentials", "implicit", "urn:ietf:params:oauth:grant-type:jwt-bearer",
@@ -74,6 +74,11 @@ def oauth(at: Target) -> Iterator[Attack]:
     for body in forms:
         what = body[:60].decode("latin-1")
         yield Attack("OAuth", what, TOKEN, "POST", (FORM_HEADER,), body, never=never)
+
+
+def oauth(at: Target) -> Iterator[Attack]:
+    """Beside the grants: media types, addresses that do not exist, revocation."""
+    never = ('"access_token"',)
     types = (
         "application/json",
         "text/plain",
@@ -215,4 +220,4 @@ def values(at: Target) -> Iterator[Attack]:
         yield Attack("value", text[:40], ITEMS, "POST", headers, body, held=frozenset({201, 422}))
 
 
-GROUPS = (tokens, oauth, bodies, lists, cors, admin, values)
+GROUPS = (tokens, grants, oauth, bodies, lists, cors, admin, values)

@@ -172,7 +172,7 @@ def test_old_container_stays_when_the_new_one_is_broken(
 ) -> None:
     code, calls = docker(old="old", scaled="1")
     assert code == 1
-    assert calls[-1] == "rm --force new"
+    assert "rm --force new" in calls
     assert not [call for call in calls if call.startswith("stop")]
 
 

@@ -6,10 +6,35 @@ set -euo pipefail
 # As for `docker compose` itself, a COMPOSE_FILE of the shell counts from where one stands.
 [ -n "${COMPOSE_FILE:-}" ] || cd "$(dirname "$0")"
 
+# A worker of nginx that leaves closes connections 2 s after their last request (nginx-site/http.conf).
+nginx_has_switched_within_seconds=4
 # nginx asks Docker's name server every 2 s (nginx-site/http.conf).
-nginx_knows_within_seconds=5
+nginx_knows_names_within_seconds=5
 # stop_grace_period in compose.yaml.
 stop_seconds=40
+
+# The name means a container from before it listens until it is gone, and 2 s more: requests went to
+# an address where nobody answers, and no second try finds another one, as the list has changed
+# meanwhile (504). So nginx asks those that serve, by address. Reads what changed in deploy/nginx too.
+# shellcheck disable=SC2016
+by_address='for id; do
+    address=$(getent hosts "$id")
+    echo "server ${address%% *}:8000;"
+done >/tmp/released.conf
+nginx -t -q || { rm /tmp/released.conf; exit 1; }
+nginx -s reload'
+
+ask_only() {
+    # Docker knows a container by the first 12 characters of its id.
+    # shellcheck disable=SC2046
+    docker compose exec -T nginx sh -euc "$by_address" sh $(cut -c -12 <<<"$1")
+    sleep "$nginx_has_switched_within_seconds"
+}
+
+ask_by_name() {
+    sleep "$nginx_knows_names_within_seconds"
+    docker compose exec -T nginx sh -euc 'rm -f /tmp/released.conf; nginx -s reload'
+}
 
 [ "${1:-}" = --no-build ] || docker compose build service
 docker compose up --detach --wait postgres
@@ -20,6 +45,8 @@ if [ -z "$old" ]; then
     exec docker compose up --detach --wait
 fi
 
+ask_only "$old"
+trap ask_by_name EXIT
 count=$(wc -l <<<"$old")
 started=yes
 docker compose up --detach --wait --no-deps --no-recreate --scale "service=$((count * 2))" service ||
@@ -32,11 +59,8 @@ if [ "$started" = no ]; then
     exit 1
 fi
 
-sleep "$nginx_knows_within_seconds"
+ask_only "$new"
 # shellcheck disable=SC2086
 docker stop --time "$stop_seconds" $old
 # shellcheck disable=SC2086
 docker rm $old
-# What changed in deploy/nginx; a broken file changes nothing.
-docker compose exec -T nginx nginx -t -q
-docker compose exec -T nginx nginx -s reload

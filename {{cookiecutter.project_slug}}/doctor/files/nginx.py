@@ -165,7 +165,7 @@ def _ask_nginx(copy: Path, origins: Mapping[str, str]) -> Iterator[Finding]:
         # This nginx may be older than the one that will run, and stands on another machine.
         text = file.read_text(encoding="utf-8")
         text = re.sub(r"^\s*(http2|keepalive_min_timeout|user) .*;", "", text, flags=re.M)
-        text = re.sub(r"^(\s*server )\S+ resolve;", r"\1 127.0.0.1;", text, flags=re.M)
+        text = re.sub(r"^(\s*server )\S+ resolve\b", r"\1 127.0.0.1", text, flags=re.M)
         file.write_text(text, encoding="utf-8")
     done = subprocess.run(  # noqa: S603
         [program, "-t", "-e", "stderr", "-c", str(copy / MAIN.name)],

@@ -106,6 +106,7 @@ def upstream_servers(tree: Block) -> list[Entry]:
         Entry(server.arguments[0], server.where)
         for upstream in tree.called("upstream")
         for server in upstream.own("server")
+        if "down" not in server.arguments
     ]
 
 
