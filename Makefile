@@ -14,7 +14,7 @@ DEST ?=
 BEGAN := $(shell date +%s)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-engines test-faults bench bench-compare site check fix bake
+.PHONY: help demo test bench bench-compare site check fix bake
 
 help: ## Show the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -22,20 +22,15 @@ help: ## Show the commands
 demo: ## Generate a service, start all of it, print addresses and a login (DEST=dir keeps it)
 	@exec $(RUN) --no-dev python -m demo $(if $(DEST),"$(DEST)")
 
-test: ## Run all tests, with a generated service, nginx and PostgreSQL
-	@# Side by side, but for those that measure time or loads: each of these has the machine alone.
-	@$(RUN) pytest --numprocesses 2 --no-loadscope-reorder -m "not alone and not engine and not faults"
-	@$(RUN) pytest -m "alone and not engine"
+test: ## Run all tests: hooks, a generated service, faults, attacks, Compose, systemd, pods
+	@# Three side by side on two cores, as they wait a lot; but those that measure time or loads have
+	@# the machine alone.
+	@$(RUN) pytest --numprocesses 3 --no-loadscope-reorder -m "not alone"
+	@$(RUN) pytest -m alone
 	@echo "make test took $$(($$(date +%s) - $(BEGAN))) s, setup included."
-
-test-engines: ## Run Compose, systemd and Podman for real: a container engine, and root
-	@$(RUN) pytest --numprocesses 2 -m engine
 
 bench: ## Generate a service and compare its cost with a bare FastAPI route (about 3 minutes)
 	@$(RUN) --no-dev python -m bench $(ARGS)
-
-test-faults: ## Break a running service in 43 ways under load (4 minutes)
-	@$(RUN) pytest -m faults
 
 bench-compare: ## Put servers beside each other: NAME=workers (pool, waits, nginx, servers, ...)
 	@$(RUN) --no-dev python -m bench --compare "$(NAME)" $(ARGS)

@@ -6,6 +6,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from cookiecutter.main import cookiecutter
@@ -27,7 +28,6 @@ TOGETHER = {
     "tests/browser/test_docs_page.py": "browser",
     "tests/browser/test_site.py": "browser",
     "tests/system/test_image.py": "image",
-    "tests/system/test_release.py": "image",
 }
 
 Bake = Callable[..., Path]
@@ -89,7 +89,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> SharedB
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: not any(item.iter_markers("slow")))
+    """The longest first, so that none is left over when the others are done."""
+    items.sort(key=lambda item: -max((m.args[0] for m in item.iter_markers("slow")), default=0))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -119,13 +120,22 @@ def require() -> Callable[[str], str]:
     def find(binary: str) -> str:
         found = shutil.which(binary, path=SEARCHED)
         if found is None:
-            reason = f"{binary} is not installed"
-            if os.environ.get("REQUIRE_SYSTEM") == "1":
-                pytest.fail(f"{reason}, and REQUIRE_SYSTEM=1 asks for it")
-            pytest.skip(reason)
+            lack(f"{binary} is not installed")
         return found
 
     return find
+
+
+@pytest.fixture(scope="session")
+def root() -> None:
+    if os.geteuid() != 0:
+        lack("this is not root, who alone can start containers")
+
+
+def lack(reason: str) -> NoReturn:
+    if os.environ.get("REQUIRE_SYSTEM") == "1":
+        pytest.fail(f"{reason}, and REQUIRE_SYSTEM=1 asks for it")
+    pytest.skip(reason)
 
 
 @pytest.fixture(scope="session")

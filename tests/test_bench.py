@@ -11,7 +11,7 @@ from tests.conftest import REPOSITORY, own_environment
 TARGETS = ("bare FastAPI route", "JWT, raw asyncpg", "GET /users/me", "POST /items")
 
 
-@pytest.mark.slow
+@pytest.mark.slow(1)
 def test_cost_of_a_request_is_compared_with_a_bare_route(uv: str) -> None:
     printed = subprocess.run(
         [sys.executable, "-m", "bench", "--rounds", "1", "--seconds", "0.3"],

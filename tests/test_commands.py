@@ -24,7 +24,7 @@ def test_command_needs_neither_uv_nor_a_changed_path(path: Path) -> None:
     assert path in CODE or not TYPED.search(text), "write `.venv/bin/manage …`"
 
 
-@pytest.mark.slow
+@pytest.mark.slow(1)
 def test_printed_commands_run_when_there_is_no_uv(bake: Bake) -> None:
     project = bake()
     subprocess.run(["make", "setup"], cwd=project, env=own_environment(), check=True)

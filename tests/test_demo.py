@@ -83,7 +83,7 @@ def running_demo(tmp_path: Path) -> Iterator[RunningDemo]:
         yield process, ANNOUNCEMENT.findall(output.read_text())[0]
 
 
-@pytest.mark.slow
+@pytest.mark.slow(1)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_demo_serves_a_login_and_ends_completely(
     running_demo: RunningDemo, number: signal.Signals, tmp_path: Path

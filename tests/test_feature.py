@@ -14,7 +14,7 @@ TESTS = ("tests/test_architecture.py", "tests/test_migrations.py", "tests/accoun
 
 Run = Callable[..., str]
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(2)
 
 
 @pytest.fixture(scope="module")

@@ -17,24 +17,18 @@ def run(project: Path, *command: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("deployment", ["compose", "kubernetes", "systemd"])
-def test_new_service_passes_its_checks(bake: Bake, deployment: str) -> None:
-    project = bake(deployment=deployment, project_slug="the-shop")
-    run(project, "make", "check")
-
-
-@pytest.mark.alone
-def test_new_service_passes_its_tests(
+@pytest.mark.slow(9)
+def test_new_service_passes_its_checks_and_tests(
     bake: Bake, uv: str, record_property: Callable[[str, object], None]
 ) -> None:
+    """Its checks in each deployment: test_feature.py."""
     began = time.monotonic()
     project = bake()
     try:
         run(project, "make", "test")
         seconds = round(time.monotonic() - began, 1)
-        record_property("from no folder to a tested service, seconds", seconds)
-        run(project, "make", "test-system")
+        record_property("from no folder to a tested service, beside other tests, seconds", seconds)
+        run(project, "make", "check", "test-system")
     finally:
         # The tests leave it running for the next time.
         run(project, uv, "run", "--quiet", "manage", "database", "stop")

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import re
 import ssl
 import subprocess
@@ -23,7 +22,7 @@ from tests.system.container_images import make_images
 from tests.system.engine import Engine, kill, process_of, running_engine
 from tests.system.load import Outcome, Plan, Target, run_load_until, sign_up
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.slow(8), pytest.mark.usefixtures("root")]
 
 Require = Callable[[str], str]
 
@@ -125,8 +124,6 @@ class Compose:
 
 @pytest.fixture(scope="module")
 def engine(require: Require, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    if os.geteuid() != 0:
-        pytest.skip("only root can run a container engine")
     folder = tmp_path_factory.mktemp("engine")
     with running_engine(require, folder) as engine:
         make_images(engine, require)

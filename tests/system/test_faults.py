@@ -21,6 +21,8 @@ from tests.system.processes import master_pid, worker_pids
 from tests.system.stack import Stack
 from tests.system.trial import assert_created_once, serve_all
 
+pytestmark = pytest.mark.slow(3)
+
 LOAD = Plan(seconds=900, per_second=100)
 SERVES_AGAIN_WITHIN_SECONDS = 60
 # So many answers in a row, with nothing wrong among them.
@@ -98,7 +100,6 @@ def gunicorns(project: Path) -> set[int]:
     return found
 
 
-@pytest.mark.faults
 @pytest.mark.parametrize("fault", CASES)
 def test_service_survives_a_fault_when_under_load(
     campaign: Campaign, fault: Fault, record_property: Callable[[str, object], None]
@@ -109,7 +110,6 @@ def test_service_survives_a_fault_when_under_load(
     assert answers(f"{campaign.stack.url}/readyz")
 
 
-@pytest.mark.faults
 def test_no_acknowledged_write_is_lost_in_the_campaign(campaign: Campaign) -> None:
     campaign.outcome.is_enough = True
     campaign.load.join()

@@ -15,7 +15,7 @@ from development.ports import free_port
 from tests.system.conftest import BUILD, REVISION
 from tests.system.image import Buildah, Container, Image, files_below, inspect
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(2)
 
 ADDED_BYTES_MAX = 100_000_000
 STOPPED_WITHIN_SECONDS = 40  # stop_grace_period in deploy/compose

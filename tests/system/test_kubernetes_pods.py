@@ -1,7 +1,6 @@
 """The Kubernetes base as pods of `podman kube play`, the nearest to a kubelet without a cluster."""
 
 import json
-import os
 import re
 import time
 from base64 import b64encode
@@ -20,7 +19,7 @@ from tests.servers import answers, wait_until
 from tests.system.container_images import POSTGRES, make_images
 from tests.system.systemd_container import Podman, podman
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.slow(3), pytest.mark.usefixtures("root")]
 
 Require = Callable[[str], str]
 
@@ -55,8 +54,6 @@ class Pod:
 
 @pytest.fixture(scope="module")
 def engine(require: Require, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Podman]:
-    if os.geteuid() != 0:
-        pytest.skip("only root can run pods")
     with podman(require, tmp_path_factory.mktemp("pods")) as engine:
         make_images(engine, require)
         engine("network", "create", NETWORK)

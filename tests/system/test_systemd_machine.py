@@ -1,7 +1,6 @@
 """deploy/systemd on a machine with systemd, by the commands of its README, beside another site."""
 
 import asyncio
-import os
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -16,7 +15,7 @@ from tests.manifests import first_commands
 from tests.system.load import Outcome, Plan, Target, run_load_until, sign_up
 from tests.system.systemd_container import Machine, podman, start_machine
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.slow(4), pytest.mark.usefixtures("root")]
 
 Require = Callable[[str], str]
 
@@ -37,8 +36,6 @@ def machine(
     require: Require, port: int, bake_once: Bake, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Machine]:
     """After the first commands of the README: the third `install.sh` has what it asked for."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can run systemd in a container")
     answers = {"deployment": "systemd", "domain_name": DOMAIN, "project_slug": "shop"}
     project = bake_once("machine", **answers)
     with podman(require, tmp_path_factory.mktemp("podman")) as engine:

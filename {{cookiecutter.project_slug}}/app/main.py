@@ -11,7 +11,7 @@ from app.events import router as events
 from app.events.live_page import add_live_page
 from app.items import router as items
 from app.lifespan import build_lifespan
-from app.middleware import BodyLimitMiddleware, FailureMiddleware, RequestMiddleware
+from app.middleware import FailureMiddleware, LimitMiddleware, RequestMiddleware
 from app.openapi import API_PREFIX, DocumentedFastAPI, add_docs_pages
 from app.settings import Settings
 from app.telemetry import fastapi_telemetry
@@ -57,7 +57,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     if settings.admin_enabled:
         mount_admin(app, settings)
     # The last one added is the first to see a request.
-    app.add_middleware(BodyLimitMiddleware, max_body_bytes=settings.max_body_bytes)
+    app.add_middleware(LimitMiddleware, max_body_bytes=settings.max_body_bytes)
     app.add_middleware(FailureMiddleware, deadline_seconds=settings.request_deadline_seconds)
     if settings.cors_origins:
         _add_cors(app, settings.cors_origins)

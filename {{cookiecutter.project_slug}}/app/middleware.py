@@ -29,6 +29,8 @@ log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 # 32 hex digits is what nginx's $request_id has; UUIDs and most other makers' ids fit too.
 _REQUEST_ID = re.compile(r"[A-Za-z0-9-]{16,64}", re.ASCII)
+# To the pattern of a route, which ends in $, /livez and a line's end are /livez.
+_CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f]")
 # Of an answer, of a WebSocket, of an answer instead of one.
 _STARTS = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
 
@@ -67,8 +69,8 @@ class RequestMiddleware:
         structlog.contextvars.clear_contextvars()
 
 
-class BodyLimitMiddleware:
-    """The second limit behind nginx's; answers 413 with a problem document.
+class LimitMiddleware:
+    """The second limit behind nginx's, of paths and bodies; answers with a problem document.
 
     FastAPI's own `max_body_size` answers plain text and raises through middleware.
     """
@@ -82,8 +84,12 @@ class BodyLimitMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        if _content_length(scope) > self.max_body_bytes:
+        response = None
+        if _CONTROL_CHARACTER.search(scope["path"]):
+            response = problem_response(scope, 400, "A path has no control characters.")
+        elif _content_length(scope) > self.max_body_bytes:
             response = problem_response(scope, 413, self.detail)
+        if response:
             await response(scope, receive, send)
             return
         received = 0

@@ -1,6 +1,7 @@
 """The settings of this process: secrets, docs, trusted proxies, workers and connections."""
 
 import os
+import re
 import stat
 from collections.abc import Iterator
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_network
@@ -26,6 +27,7 @@ _PASSWORD_MEMORY_KIB_MIN = 19_456
 _LOGIN_ATTEMPTS_MAX = 1000
 # RFC 8314: TLS from the first byte.
 _TLS_PORT = 465
+_ALL_ADDRESSES = ("0.0.0.0", "::")  # noqa: S104 (to be found)
 _LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1", "[::1]")
 # No organisation has larger networks: 10.0.0.0/8, fc00::/7.
 _PREFIX_BITS_MIN = {4: 8, 6: 7}
@@ -45,6 +47,9 @@ def check_settings(root: Path, settings: AllSettings, *, has_unix_socket: bool) 
     findings += misspelled([(name, name) for name in os.environ], known_variables())
     if trusts_everybody(settings.forwarded_allow_ips) and not has_unix_socket:
         findings.append(mistake("everybody_is_trusted", "FORWARDED_ALLOW_IPS"))
+    findings += check_metrics(settings, is_on_host=has_unix_socket)
+    if has_unix_socket:
+        findings += check_neighbours(settings)
     if settings.environment == "production":
         findings += check_production(settings)
     return findings
@@ -133,6 +138,26 @@ def _check_mail(settings: AllSettings) -> Iterator[Finding]:
         yield mistake("mail_port", "SMTP_PORT")
     if settings.smtp_user and not settings.smtp_password:
         yield mistake("mail_password", "SMTP_USER")
+
+
+def check_metrics(settings: AllSettings, *, is_on_host: bool) -> Iterator[Finding]:
+    """`is_on_host`: gunicorn is on a unix socket of the machine, not in a network of its own."""
+    if settings.metrics_port == settings.app_port and not is_on_host:
+        yield mistake("metrics_port", "METRICS_PORT", port=settings.metrics_port)
+    if is_on_host and settings.metrics_port and settings.metrics_host in _ALL_ADDRESSES:
+        yield mistake("metrics_open", "METRICS_HOST", host=settings.metrics_host)
+
+
+def check_neighbours(settings: AllSettings, root: Path = Path("/")) -> Iterator[Finding]:
+    """Services like this one on the same machine: systemd gives each a socket in /run."""
+    default = AllSettings.model_fields["metrics_port"].default
+    for socket in sorted(root.glob("run/*.socket")):
+        file = root / "etc" / socket.stem / "app.env"
+        if socket.stem != settings.service_name and file.is_file():
+            written = re.findall(r"^METRICS_PORT=(\d+)", file.read_text(encoding="utf-8"), re.M)
+            port = int(written[-1] if written else default)
+            if port and port == settings.metrics_port:
+                yield mistake("metrics_twice", "METRICS_PORT", port=port, other=socket.stem)
 
 
 def check_public_url(url: str, where: str) -> Iterator[Finding]:

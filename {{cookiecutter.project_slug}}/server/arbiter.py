@@ -47,6 +47,10 @@ class Master(Arbiter):
         # Gunicorn would cut the requests. It still does at the second one.
         self.handle_term()
 
+    def handle_usr2(self) -> None:
+        # Whoever watches the first one would take its end for the end of the service.
+        log.error("USR2 is refused: a second master is not supported; HUP reloads")
+
     def handle_ttou(self) -> None:
         self.postponed_ttou += 1
 

@@ -52,7 +52,7 @@ class Exporter:
         except OSError as error:
             log.error("There are no metrics: %s", error)
             return None
-        # Where prometheus-client looks; a master started by USR2 inherits that of the old one.
+        # Where prometheus-client looks.
         os.environ[METRICS_VARIABLE] = str(directory)
         use_own_files()
         return cls(directory, settings.metrics_host, settings.metrics_port)

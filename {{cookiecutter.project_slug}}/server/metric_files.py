@@ -35,7 +35,7 @@ DAMAGE = (struct.error, RuntimeError, ValueError, TypeError, KeyError)
 
 
 def make_directory(parent: Path | None, processes: int) -> Path:
-    """A new one for this master, so that two of them (USR2, two services) never mix."""
+    """A new one for this master, so that those of two services never mix."""
     parent = parent or Path("/dev/shm" if os.access("/dev/shm", os.W_OK) else tempfile.gettempdir())  # noqa: S108
     for left in parent.glob(f"{PREFIX}*"):
         if not _is_alive(left.name.split("-")[1]):

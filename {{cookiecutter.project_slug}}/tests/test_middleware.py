@@ -57,6 +57,14 @@ async def test_body_is_refused_when_its_length_is_over_the_limit(client: AsyncCl
     assert (response.status_code, response.json()["status"]) == (413, 413)
 
 
+@pytest.mark.parametrize("path", ["/livez%0a", "/metrics%0a", "/api/v1/users/me%0d", "/%7fadmin"])
+async def test_path_is_refused_when_it_has_a_control_character(
+    client: AsyncClient, path: str
+) -> None:
+    response = await client.get(path)
+    assert (response.status_code, response.json()["status"]) == (400, 400)
+
+
 async def test_chunked_body_is_refused_when_it_grows_over_the_limit(client: AsyncClient) -> None:
     async def chunks() -> AsyncIterator[bytes]:
         for _ in range(17):

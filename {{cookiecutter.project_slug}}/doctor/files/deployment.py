@@ -11,6 +11,7 @@ from doctor.finding import Entry, Finding, mistake
 from doctor.rules import misspelled
 from doctor.settings import (
     AllSettings,
+    check_metrics,
     check_production,
     known_variables,
     networks_of,
@@ -107,6 +108,7 @@ def check_deployment(deployment: Deployment, settings: AllSettings) -> list[Find
             *_check_environment(deployment, settings),
             *_check_production(deployment, own),
             *_check_trust(deployment),
+            *_check_metrics(deployment, own),
             *_check_spelling(deployment),
             *_check_concurrency(deployment),
             *_check_replicas(deployment, own),
@@ -188,6 +190,12 @@ def _check_trust(deployment: Deployment) -> Iterator[Finding]:
         yield mistake("everybody_is_trusted", entry.where)
     elif nginx and not includes(trusted, nginx.value):
         yield mistake("nginx_not_trusted", entry.where, trusted=trusted, nginx=nginx.value)
+
+
+def _check_metrics(deployment: Deployment, own: AllSettings) -> Iterator[Finding]:
+    for finding in check_metrics(own, is_on_host=deployment.has_unix_socket):
+        entry = deployment.environment.get(finding.where)
+        yield replace(finding, where=entry.where if entry else deployment.where)
 
 
 def includes(trusted: str, address: str) -> bool:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from doctor.files import kustomize
 from doctor.files.deployment import Deployment
-from doctor.files.references import check_references, is_nginx
+from doctor.files.references import check_references, is_app, is_nginx
 from doctor.files.yaml_document import Node, read_documents
 from doctor.finding import Entry, Finding, mistake, parse_bytes, parse_seconds
 from doctor.rules import broken_rules, read_rules
@@ -57,7 +57,12 @@ def _examine(
 ) -> tuple[list[Deployment], list[Finding]]:
     replicas = _replicas(documents)
     pods = [one for one in documents if one["kind"].text == "Deployment"]
-    containers = [(pod, one) for pod in pods for one in pod["spec.template.spec.containers"]]
+    containers = [
+        (pod, one)
+        for pod in pods
+        for one in pod["spec.template.spec.containers"]
+        if is_nginx(one) or is_app(one)
+    ]
     rules = read_rules(_RULES)
     findings = [
         finding

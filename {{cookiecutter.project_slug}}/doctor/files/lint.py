@@ -56,7 +56,8 @@ def lint_files(root: Path, settings: AllSettings) -> Lint:
     for deployment in deployments:
         findings.extend(check_deployment(deployment, settings))
         if deployment.kind in trees:
-            findings.extend(_check_ports(deployment, trees[deployment.kind]))
+            own = settings_of(deployment, settings)
+            findings.extend(_check_ports(deployment, trees[deployment.kind], own.metrics_port))
     if not (root / nginx.MAIN).exists() or not deployments:
         missing = nginx.MAIN if deployments else Path("deploy")
         findings.append(mistake("file_missing", str(missing)))
@@ -71,7 +72,9 @@ def lint_files(root: Path, settings: AllSettings) -> Lint:
     )
 
 
-def _check_ports(deployment: Deployment, tree: nginx.Block) -> Iterator[Finding]:
+def _check_ports(
+    deployment: Deployment, tree: nginx.Block, metrics_port: int
+) -> Iterator[Finding]:
     """Between nginx and gunicorn, and between nginx and its container."""
     expected = _SERVICE_NAME.sub("*", deployment.listens)
     for server in nginx_checks.upstream_servers(tree):
@@ -83,6 +86,10 @@ def _check_ports(deployment: Deployment, tree: nginx.Block) -> Iterator[Finding]
         yield from _check_published(deployment, tree)
     if deployment.kind != "compose":
         yield from _check_local(tree)
+        if str(metrics_port) in nginx_checks.listening_ports(tree):
+            written = deployment.environment.get("METRICS_PORT")
+            where = written.where if written else deployment.where
+            yield mistake("metrics_port", where, port=metrics_port)
 
 
 def _check_published(deployment: Deployment, tree: nginx.Block) -> Iterator[Finding]:

@@ -28,7 +28,13 @@ def check_references(documents: Sequence[Node], config_maps: set[str]) -> Iterat
 
 
 def is_nginx(container: Node) -> bool:
-    return container["image"].text.rpartition("/")[2].startswith("nginx")
+    image = container["image"].text.rpartition("/")[2]
+    return image.startswith("nginx") and "exporter" not in image
+
+
+def is_app(container: Node) -> bool:
+    """Beside it and nginx a pod may have containers of others, which the rules are not about."""
+    return bool(container["envFrom"]) or "/run/secrets" in " ".join(container["volumeMounts"].texts)
 
 
 def _check_selectors(documents: Sequence[Node], pods: Sequence[Node]) -> Iterator[Finding]:

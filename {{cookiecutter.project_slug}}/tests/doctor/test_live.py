@@ -10,7 +10,7 @@ from app.settings import Settings
 from doctor.database import Server, check_revision, check_server, read_server
 from doctor.finding import Severity
 from doctor.kernel import check_kernel
-from doctor.settings import AllSettings, check_plan
+from doctor.settings import AllSettings, check_neighbours, check_plan
 from server.capacity import Plan, plan_capacity
 from server.machine import Machine
 
@@ -115,3 +115,15 @@ def test_kernel_limit_is_caught(
     file.parent.mkdir(parents=True)
     file.write_text("4096\n")
     assert [one.where for one in check_kernel(tmp_path, backlog, open_files)] == where
+
+
+@pytest.mark.parametrize(
+    ("line", "checks"), [("", ["ports"]), ("METRICS_PORT=9465\n", []), ("METRICS_PORT=0\n", [])]
+)
+def test_port_of_the_metrics_is_caught_when_another_service_has_it(
+    server_settings: AllSettings, tmp_path: Path, line: str, checks: list[str]
+) -> None:
+    for file in ("run/store.socket", "etc/store/app.env", "etc/unrelated/app.env"):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_text(line)
+    assert [one.check for one in check_neighbours(server_settings, tmp_path)] == checks

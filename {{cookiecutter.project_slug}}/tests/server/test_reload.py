@@ -31,6 +31,14 @@ def test_old_worker_stays_when_the_new_release_is_broken(start: Start) -> None:
     assert gunicorn.worker_pid() == old
 
 
+def test_second_master_is_refused(start: Start) -> None:
+    gunicorn = start()
+    worker = gunicorn.worker_pid()
+    gunicorn.process.send_signal(signal.SIGUSR2)
+    wait_until(lambda: "USR2 is refused" in gunicorn.log())
+    assert gunicorn.worker_pid() == worker
+
+
 @pytest.mark.parametrize(
     ("file", "mistake", "sentence"),
     [
