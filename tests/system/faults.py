@@ -273,7 +273,7 @@ def big_headers(stack: Stack) -> None:
             assert client.get("/readyz", headers={"X-Big": "x" * size}).status_code in (400, 431)
 
 
-IGNORED = [signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH, signal.SIGCHLD]
+IGNORED = [signal.SIGUSR2, signal.SIGWINCH, signal.SIGCHLD]
 TO, ONE, ALL = (
     partial(partial, to_master),
     partial(partial, to_worker),
@@ -304,7 +304,7 @@ FAULTS: dict[str, list[Fault]] = {
         Fault("HUP four times", TO([signal.SIGHUP] * 4)),
         Fault("TTIN, then TTOU", three_workers),
         Fault("TTOU five times", one_worker_only),
-        Fault("USR1, USR2, WINCH, CHLD", TO(IGNORED)),
+        Fault("USR2, WINCH, CHLD", TO(IGNORED)),
         Fault("paused", partial(pause, lambda stack: [master_pid(stack)])),
         Fault("the app's settings are wrong", partial(reload_with, "DATABASE_POOL_SIZE=many")),
         Fault("the code is gone", partial(reload_without, "app")),

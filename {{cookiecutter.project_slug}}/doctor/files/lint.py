@@ -72,9 +72,7 @@ def lint_files(root: Path, settings: AllSettings) -> Lint:
     )
 
 
-def _check_ports(
-    deployment: Deployment, tree: nginx.Block, metrics_port: int
-) -> Iterator[Finding]:
+def _check_ports(deployment: Deployment, tree: nginx.Block, metrics_port: int) -> Iterator[Finding]:
     """Between nginx and gunicorn, and between nginx and its container."""
     expected = _SERVICE_NAME.sub("*", deployment.listens)
     for server in nginx_checks.upstream_servers(tree):

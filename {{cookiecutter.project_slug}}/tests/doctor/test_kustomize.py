@@ -28,7 +28,9 @@ def test_component_is_not_found_wrong(overlay: Path) -> None:
 
 
 def test_mistake_of_a_component_is_found_where_it_stands(overlay: Path) -> None:
-    edit(overlay, COMPONENT, "^      containers:", "      terminationGracePeriodSeconds: 20\n\\g<0>")
+    edit(
+        overlay, COMPONENT, "^      containers:", "      terminationGracePeriodSeconds: 20\n\\g<0>"
+    )
     found = {(finding.check, finding.where) for finding in find_mistakes(overlay)}
     assert found == {("timeouts", f"{COMPONENT}:9")}
 
