@@ -90,7 +90,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> SharedB
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest first, so that none is left over when the others are done."""
-    items.sort(key=lambda item: -max((m.args[0] for m in item.iter_markers("slow")), default=0))
+    items.sort(key=lambda item: -sum(mark.args[0] for mark in item.iter_markers("slow")))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -1,12 +1,14 @@
 """The manifests: valid in old and new clusters, restricted, with numbers that fit together."""
 
+import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.conftest import Bake
+from tests.conftest import Bake, own_environment
 from tests.manifests import (
     DEPLOY,
     GRACEFUL_SECONDS,
@@ -26,6 +28,17 @@ KUBERNETES_VALIDATE = "kubernetes-validate==1.37.0"
 KUBERNETES_VERSIONS = ("1.25", "1.37")
 MAX_CONNECTIONS = 100  # PostgreSQL's default
 CONNECTIONS_FOR_PEOPLE = 10
+KUBECTL = """#!/bin/sh
+echo "$*" >>"$CALLS"
+case "$*" in
+kustomize*) echo "$RENDERED" ;;
+*condition=complete*) [ "$JOB" = complete ] ;;
+*condition=failed*) [ "$JOB" = failed ] ;;
+"rollout status"*) [ "$ROLLOUT" = up ] ;;
+esac
+"""
+
+Release = Callable[..., tuple[int, list[str]]]
 
 
 @pytest.fixture(scope="session")
@@ -94,3 +107,44 @@ def test_pods_get_every_file_of_nginx() -> None:
     files = [path for name in folders for path in (DEPLOY / "nginx" / name).glob("*.conf")]
     expected = {path.relative_to(DEPLOY / "nginx").as_posix() for path in files}
     assert listed == expected
+
+
+@pytest.fixture
+def release(tmp_path: Path) -> Release:
+    """release.sh from another folder, with a stand-in for kubectl; its code and what it asked."""
+    (tmp_path / "kubectl").write_text(KUBECTL)
+    (tmp_path / "kubectl").chmod(0o755)
+
+    def run(**answers: str) -> tuple[int, list[str]]:
+        calls = tmp_path / "calls"
+        own = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "CALLS": str(calls)}
+        done = subprocess.run(
+            [DEPLOY / "kubernetes/release.sh", "staging"],
+            cwd=tmp_path,
+            env=own_environment() | {"JOB": "complete", "ROLLOUT": "up"} | own | answers,
+            check=False,
+        )
+        return done.returncode, [
+            " ".join(call.split()[:2]) for call in calls.read_text().splitlines()
+        ]
+
+    return run
+
+
+def test_release_migrates_before_it_rolls_out(release: Release) -> None:
+    migration = ["kustomize staging", "delete job", "apply --kustomize", "wait job/migrate"]
+    assert release() == (0, [*migration, "apply --kustomize", "rollout status"])
+
+
+def test_release_is_refused_when_nobody_named_the_ingress(release: Release) -> None:
+    assert release(RENDERED="set_real_ip_from 192.0.2.0/24;") == (2, ["kustomize staging"])
+
+
+def test_nothing_is_rolled_out_when_the_migration_fails(release: Release) -> None:
+    code, calls = release(JOB="failed")
+    assert (code, calls.count("apply --kustomize"), calls[-1]) == (1, 1, "logs job/migrate")
+
+
+def test_release_is_undone_when_it_does_not_come_up(release: Release) -> None:
+    code, calls = release(ROLLOUT="stuck")
+    assert (code, calls[-1]) == (1, "rollout undo")

@@ -44,7 +44,7 @@ def test_rounds_are_complete_and_were_taken_of_what_is_compared_now(name: str) -
     assert all(one["requests_per_second"] > 0 for variant in rounds for one in variant)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(2)
 def test_comparison_is_measured_in_turns(tmp_path: Path) -> None:
     folder, output = tmp_path / "service", tmp_path / "loop.json"
     shutil.copytree(REPOSITORY / SERVICE, folder, ignore=NOT_COPIED)
