@@ -42,7 +42,9 @@ def _make(debootstrap: str, suite: str, packages: Sequence[str], folder: Path) -
     script = SCRIPTS / suite if (SCRIPTS / suite).exists() else SCRIPTS / "sid"
     include = f"--include={','.join(packages)}"
     root = folder / "root"
-    _run(debootstrap, "--variant=minbase", include, suite, str(root), debian.archive(), str(script))
+    # A mount namespace of its own: what it mounts ends with it, however it ends.
+    own = ("unshare", "--mount", debootstrap)
+    _run(*own, "--variant=minbase", include, suite, str(root), debian.archive(), str(script))
     made = folder / "root.tar"
     exclude = [f"--exclude={pattern}" for pattern in LEFT_OUT]
     _run("tar", "--directory", str(root), "--create", *exclude, "--file", str(made), ".")

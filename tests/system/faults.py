@@ -26,7 +26,10 @@ BOOTS = "Booting worker"
 
 NOTHING: frozenset[str] = frozenset()
 # What the process that ended had in hand, and what nginx sent to a closing connection.
-UNFINISHED = frozenset({"GET 502", "POST 502"})
+# The answer of a killed worker may be half sent.
+UNFINISHED = frozenset(
+    {"GET 502", "POST 502", "GET IncompleteReadError", "POST IncompleteReadError"}
+)
 UNAVAILABLE = frozenset({"GET 503", "POST 503"})
 WRITES_UNAVAILABLE = frozenset({"POST 503"})
 # The start of TLS, no text at all, a version of the future.
