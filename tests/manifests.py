@@ -73,9 +73,10 @@ def kustomizer(require: Callable[[str], str], folder: Path) -> Kustomize:
     return build
 
 
-def of_kind(objects: list[object], kind: str) -> object:
-    [found] = [item for item in objects if look(item, "kind") == kind]
-    return found
+def of_kind(objects: list[object], kind: str, name: str | None = None) -> object:
+    found = [item for item in objects if look(item, "kind") == kind]
+    [one] = [item for item in found if name in (None, look(item, "metadata.name"))]
+    return one
 
 
 def first_commands(page: Path) -> str:

@@ -107,9 +107,6 @@ NUMBERS: dict[str, dict[str, Source]] = {
     f"{SERVICE}/docs/security.md": {
         "{} minutes of life": Source("ACCESS_TOKEN_SECONDS", divisor=60),
         "after the grace of {} s": Source("REFRESH_REUSE_GRACE_SECONDS"),
-        "at each login, {} of a table": Source(
-            "app/accounts/sessions.py", r"_ROWS_PURGED_PER_LOGIN = (\d+)"
-        ),
     },
     f"{SERVICE}/docs/guessing.md": {
         "argon2id, {} MiB": Source("PASSWORD_MEMORY_COST_KIB", divisor=1024),

@@ -75,7 +75,7 @@ def test_manifests_are_clean(kustomize: Kustomize, tool: Tool, tmp_path: Path) -
 def test_pods_are_restricted_and_stop_on_the_ladder(
     kustomize: Kustomize,
 ) -> None:
-    pod = mapping(of_kind(kustomize(DEPLOY.parent), "Deployment"), "spec.template.spec")
+    pod = mapping(of_kind(kustomize(DEPLOY.parent), "Deployment", "service"), "spec.template.spec")
     assert look(pod, "automountServiceAccountToken") is False
     assert look(pod, "securityContext.runAsNonRoot") is True
     containers = look(pod, "containers")
@@ -93,7 +93,9 @@ def test_pods_are_restricted_and_stop_on_the_ladder(
 def test_most_pods_fit_into_the_connections(kustomize: Kustomize) -> None:
     objects = kustomize(DEPLOY.parent)
     pods = number(of_kind(objects, "HorizontalPodAutoscaler"), "spec.maxReplicas")
-    surge = number(of_kind(objects, "Deployment"), "spec.strategy.rollingUpdate.maxSurge")
+    surge = number(
+        of_kind(objects, "Deployment", "service"), "spec.strategy.rollingUpdate.maxSurge"
+    )
     settings = [item for item in objects if "settings" in str(look(item, "metadata.name"))]
     workers = number(settings[0], "data.WEB_CONCURRENCY")
     pool = number(settings[0], "data.DATABASE_POOL_SIZE")

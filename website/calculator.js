@@ -1,9 +1,9 @@
 // The calculator of docs/calculator.md: plans as server/capacity.py does, from the same TABLES
 // (tables.js), and orders timeouts as doctor/timeouts.toml asks for. A test holds it to both.
 
-// What PostgreSQL's max_connections leaves to the service: 3 are for superusers, 7 for migrations,
-// `manage`, backups and monitoring.
-const CONNECTIONS_KEPT = 10;
+// What PostgreSQL's max_connections does not leave to the workers: 3 are for superusers, 7 for
+// migrations, `manage`, backups and monitoring, 10 for the process of the jobs.
+const CONNECTIONS_KEPT = 20;
 // Shares of the longest request; the others inside of it are at most this share and their default.
 const SCALED = ["statement", "command"];
 const CAPPED = ["pool_wait", "lock", "connect", "peer"];

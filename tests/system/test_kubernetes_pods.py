@@ -47,7 +47,9 @@ class Pod:
         return self.podman("exec", f"{self.name}-{container}", *command)
 
     def container(self, name: str) -> object:
-        containers = look(of_kind(self.objects, "Deployment"), "spec.template.spec.containers")
+        containers = look(
+            of_kind(self.objects, "Deployment", "service"), "spec.template.spec.containers"
+        )
         assert isinstance(containers, list)
         return next(item for item in containers if look(item, "name") == name)
 
@@ -74,12 +76,12 @@ def pod(
     addresses = start_database(engine, project / "deploy/database")
     make_secrets(engine, addresses)
     migrate(engine, job, objects)
-    volumes = look(of_kind(objects, "Deployment"), "spec.template.spec.volumes")
+    volumes = look(of_kind(objects, "Deployment", "service"), "spec.template.spec.volumes")
     assert isinstance(volumes, list)
     [nginx] = [volume for volume in volumes if volume["name"] == "nginx"]
     del nginx["configMap"]
     nginx["hostPath"] = {"path": str(project / "deploy/nginx/nginx.conf"), "type": "File"}
-    play(engine, [*config_maps(objects), of_kind(objects, "Deployment")])
+    play(engine, [*config_maps(objects), of_kind(objects, "Deployment", "service")])
     # Podman 4.3 numbers the pods of a Deployment, later ones do not.
     names = engine("pod", "ps", "--format", "{{.Name}}").split()
     pod = Pod(engine, next(name for name in names if name.startswith("service-pod")), objects)

@@ -12,6 +12,7 @@ from tests.conftest import REPOSITORY, SERVICE
 DEPLOY = REPOSITORY / SERVICE / "deploy/systemd"
 UNITS = {
     "app@.service": "shop@1.service",
+    "jobs@.service": "shop-jobs@1.service",
     "app.socket": "shop.socket",
     "app@.socket": "shop@1.socket",
     "nginx.service": "shop-nginx.service",
@@ -24,7 +25,7 @@ def units(tmp_path: Path) -> Path:
     for shipped, installed in UNITS.items():
         text = (DEPLOY / shipped).read_text().replace("NAME", "shop").replace("RELEASE", "1")
         # The only things that are missing here are the programs themselves.
-        programs = r"/opt/%p/releases/%i/.venv/bin/gunicorn|/usr/sbin/nginx [^\n]+"
+        programs = r"/opt/\S+/bin/(gunicorn|manage work)|/usr/sbin/nginx [^\n]+"
         (tmp_path / installed).write_text(re.sub(programs, "/bin/true", text))
     return tmp_path
 
@@ -36,8 +37,9 @@ def test_units_are_valid(units: Path, require: Callable[[str], str]) -> None:
     assert (verified.returncode, verified.stderr) == (0, "")
 
 
-def test_unit_of_the_service_is_tight(units: Path, require: Callable[[str], str]) -> None:
+@pytest.mark.parametrize("unit", ["app@.service", "jobs@.service"])
+def test_unit_is_tight(units: Path, require: Callable[[str], str], unit: str) -> None:
     analyze = [require("systemd-analyze"), "security", "--offline=true", "--no-pager"]
-    command = [*analyze, str(units / UNITS["app@.service"])]
+    command = [*analyze, str(units / UNITS[unit])]
     rated = subprocess.run(command, capture_output=True, text=True, check=False).stdout
     assert float(re.findall(r"Overall exposure level .*: ([\d.]+)", rated)[0]) < EXPOSURE_MAX

@@ -7,12 +7,10 @@ from typing import TypedDict
 from fastapi import FastAPI
 
 from app.accounts.authentication import Authenticator
-from app.accounts.email_links import EmailLinks
 from app.accounts.passwords import PasswordHasher, common_passwords
 from app.accounts.tokens import TokenKeys, build_token_keys
 from app.database import Database, close_engine, create_engine
 from app.events.hub import Hub
-from app.mail import build_mailer
 from app.metrics import INFO
 from app.security_events import SecurityEvent, record_event
 from app.settings import Settings
@@ -30,7 +28,6 @@ class State(TypedDict):
     authenticator: Authenticator
     token_keys: TokenKeys
     drain: Drain
-    email_links: EmailLinks
     hub: Hub
     # Called every second by the worker (server/vitals.py).
     measure: Callable[[], None]
@@ -86,7 +83,6 @@ def build_state(settings: Settings, database: Database) -> State:
         authenticator=Authenticator(database, hasher, settings),
         token_keys=build_token_keys(settings),
         drain=drain,
-        email_links=EmailLinks(database, settings, build_mailer(settings)),
         hub=Hub(database, settings, drain),
         measure=measure,
     )

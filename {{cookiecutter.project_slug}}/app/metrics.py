@@ -28,6 +28,9 @@ PASSWORDS_PENDING = Gauge("app_password_hashes_pending", "Hashes that run or wai
 SHED = Counter("app_requests_shed_total", "Answered 503: come back later", "reason")
 DEADLINES_MISSED = Counter("app_deadlines_missed_total", "Answered 504: took too long")
 SECURITY_EVENTS = Counter("app_security_events_total", "docs/security-events.md", "event", "door")
+JOBS = Gauge("app_jobs", "In the queue; the same of all processes", "status")
+JOBS_OLDEST_SECONDS = Gauge("app_jobs_oldest_seconds", "Since the oldest one could have run")
+JOB_SECONDS = Histogram("app_job_duration_seconds", "Of each run", "task", "outcome")
 INFO = Gauge("app_info", "One for each worker", "version", "revision")
 
 

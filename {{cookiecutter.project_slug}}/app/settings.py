@@ -194,6 +194,19 @@ class Settings(LogSettings):
     # Who comes back later reads everything anew.
     events_kept_seconds: int = Field(default=7 * 86_400, ge=60)
 
+    # Jobs
+    # How long a job waits for its turn at most, and a query of each process. Default of
+    # procrastinate: 5, and NOTIFY, which would cost every commit that enqueues.
+    jobs_poll_seconds: float = Field(default=1, gt=0, le=60)
+    # What a job may still take when its process is told to end; then it is cancelled, and runs
+    # again later. Less than gunicorn has (30 s): one stop timeout suits both. Default: no limit.
+    jobs_graceful_seconds: float = Field(default=25, gt=0)
+    # A process that has not been heard of for so long is lost: others run its jobs again. Three
+    # times the interval of its heartbeats. Default of procrastinate: 30.
+    jobs_silent_seconds: float = Field(default=30, ge=0.3)
+    # How long those are kept that have failed or were cancelled; the others go at once.
+    jobs_kept_seconds: int = Field(default=30 * 86_400, ge=60)
+
     # Traces and error reports
     # Either turns traces on; docs/traces.md has the other variables, which OpenTelemetry reads.
     otel_exporter_otlp_endpoint: HttpUrl | None = None

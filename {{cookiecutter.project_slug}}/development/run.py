@@ -1,10 +1,12 @@
-"""`make run`: one process that reloads on every change."""
+"""`make run`: the service and its jobs, which both reload on every change."""
 
+import os
+import queue
 import sys
 
 import uvicorn
 
-from development import DevelopmentError, ports
+from development import DevelopmentError, ports, serve, supervisor
 from server.settings import ServerSettings
 
 
@@ -15,8 +17,14 @@ def main() -> int:
     except DevelopmentError as error:
         print(error, file=sys.stderr)
         return 1
-    # The middleware writes a line for each request.
-    uvicorn.run("app.main:app", port=port, reload=True, reload_dirs=["app"], access_log=False)
+    # uvicorn's own.
+    watcher = ("watchfiles", "--filter", "python", "--verbosity", "warning")
+    jobs = serve.start_jobs(os.environ, *watcher)
+    try:
+        # The middleware writes a line for each request.
+        uvicorn.run("app.main:app", port=port, reload=True, reload_dirs=["app"], access_log=False)
+    finally:
+        supervisor.stop([jobs], queue.SimpleQueue(), serve.STOP_WITHIN_SECONDS)
     return 0
 
 

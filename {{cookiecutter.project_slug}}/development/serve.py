@@ -1,8 +1,9 @@
-"""`make serve`: gunicorn behind nginx on this machine, started, watched and stopped together."""
+"""`make serve`: gunicorn behind nginx, and the jobs: started, watched and stopped together."""
 
 import argparse
 import http.client
 import os
+import shlex
 import shutil
 import signal
 import sys
@@ -114,6 +115,7 @@ def _run(options: Options, binary: str | None) -> None:
         try:
             environment = {**os.environ, "APP_PORT": str(options.app_port)}
             start(children, environment, nginx.command(binary, NGINX_FOLDER) if binary else ())
+            children.append(start_jobs(environment))
             if not _wait_until_ready(options, children, inbox):
                 return
             _print_addresses(options)
@@ -140,6 +142,14 @@ def start(
                 name, command, stop_signal, folder=ROOT, environment=environment, output=output
             )
         )
+
+
+def start_jobs(environment: Mapping[str, str], *watcher: str) -> Child:
+    """The process that runs them; a watcher starts it anew when a file changes."""
+    command = [str(Path(sys.executable).with_name("manage")), "work"]
+    if watcher:
+        command = [sys.executable, "-m", *watcher, shlex.join(command), "app"]
+    return supervisor.start("jobs", command, signal.SIGINT, folder=ROOT, environment=environment)
 
 
 def _wait_until_ready(options: Options, children: Sequence[Child], inbox: Inbox) -> bool:

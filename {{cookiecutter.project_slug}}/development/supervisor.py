@@ -1,4 +1,4 @@
-"""Child processes that live and end together: gunicorn and nginx of `make serve`."""
+"""Child processes that live and end together: gunicorn, the jobs and nginx of `make serve`."""
 
 import ctypes
 import os

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.database import create_engine, server_settings
 from doctor.finding import Finding, mistake
 from doctor.settings import AllSettings
-from server.capacity import Plan
+from server.capacity import Plan, count_jobs_connections
 
 _WITHIN_SECONDS = 10
 # Migrations, `manage`, psql, backups and monitoring, at the same time as the service.
@@ -53,7 +53,7 @@ async def read_server(settings: AllSettings) -> tuple[Server | None, list[Findin
 def check_server(server: Server, settings: AllSettings, plan: Plan) -> list[Finding]:
     return [
         # Behind PgBouncer its pool counts, not ours: deploy/compose/pgbouncer.ini.
-        *([] if settings.database_pgbouncer else _check_connections(server, plan)),
+        *([] if settings.database_pgbouncer else _check_connections(server, settings, plan)),
         *_check_version(server),
         *_check_timeouts(server, settings),
     ]
@@ -87,8 +87,9 @@ async def _read(connection: AsyncConnection) -> Server:
     return Server(settings, int(count or 0), revisions)
 
 
-def _check_connections(server: Server, plan: Plan) -> Iterator[Finding]:
-    room = server.usable_connections - _SPARE_CONNECTIONS
+def _check_connections(server: Server, settings: AllSettings, plan: Plan) -> Iterator[Finding]:
+    others = _SPARE_CONNECTIONS + count_jobs_connections(settings)
+    room = server.usable_connections - others
     needs = max(plan.connections, plan.connection_budget)
     if needs <= room:
         return
@@ -100,7 +101,7 @@ def _check_connections(server: Server, plan: Plan) -> Iterator[Finding]:
         planned=plan.connections if is_broken else plan.connection_budget,
         room=room,
         most=server.settings["max_connections"],
-        spare=_SPARE_CONNECTIONS,
+        spare=others,
         connections=server.connections,
         least=max(1, room),
     )

@@ -7,25 +7,22 @@ from contextlib import asynccontextmanager
 
 import click
 from pydantic import ValidationError
+from sqlalchemy.ext.asyncio import AsyncSession
 
+from app import housekeeping
 from app.accounts import repository as accounts
-from app.accounts import service, sessions
+from app.accounts import service
 from app.accounts.models import User
 from app.accounts.passwords import PasswordHasher
 from app.accounts.roles import Role
 from app.accounts.schemas import UserCreate, read_email
 from app.admin import service as administration
 from app.admin.audit import NO_ROW, Actor, entry
-from app.admin.models import AuditEntry
 from app.database import Database, create_engine
 from app.errors import AppError
-from app.events import hub
 from app.settings import Settings
 from server.logs import configure_logging
 from server.settings import describe
-
-# More would hold its locks for too long.
-_ROWS_PER_STATEMENT = 1000
 
 
 @click.command()
@@ -69,7 +66,7 @@ async def _reset_second_factor(email: str) -> bool:
 
 @click.command()
 def purge() -> None:
-    """Delete what has expired: sessions, email tokens, counted attempts, events."""
+    """Delete what has expired: sessions, email tokens, counted attempts, events, jobs."""
     try:
         deleted = asyncio.run(_purge())
     except AppError as error:
@@ -80,7 +77,7 @@ def purge() -> None:
 async def _purge() -> int:
     settings = Settings.load()
     async with open_database(settings) as database:
-        return await purge_all(database) + await hub.prune(database, settings)
+        return await housekeeping.purge(database, settings)
 
 
 @asynccontextmanager
@@ -96,13 +93,6 @@ async def open_database(settings: Settings) -> AsyncIterator[Database]:
         await engine.dispose()
 
 
-async def purge_all(database: Database) -> int:
-    total = 0
-    while deleted := await sessions.purge(database, _ROWS_PER_STATEMENT):
-        total += deleted
-    return total
-
-
 def _read_password(from_stdin: bool) -> str:
     if from_stdin:
         return sys.stdin.readline().rstrip("\r\n")
@@ -114,9 +104,10 @@ async def _create_admin(body: UserCreate) -> None:
     settings = Settings.load()
     async with open_database(settings) as database:
         hasher = PasswordHasher(settings)
-        await service.register_user(database, hasher, body, role=Role.ADMIN, audit=_audit)
+        await service.register_user(database, hasher, body, role=Role.ADMIN, then=_audit)
 
 
-def _audit(user: User) -> AuditEntry:
+async def _audit(session: AsyncSession, user: User) -> None:
     operator = Actor(NO_ROW, "manage create-admin", None, None)
-    return entry(operator, "create-admin", user, after={"email": user.email, "role": user.role})
+    after = {"email": user.email, "role": user.role}
+    session.add(entry(operator, "create-admin", user, after=after))

@@ -16,6 +16,7 @@ _COMMANDS = {
     "purge": "manage.accounts",
     "reset-second-factor": "manage.accounts",
     "top": "manage.top",
+    "work": "manage.jobs",
 }
 _IMAGE = (
     "This is the image: `database` is not available, and `doctor` does not check the files of the"

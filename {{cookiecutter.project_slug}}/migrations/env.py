@@ -37,6 +37,10 @@ def run_migrations(connection: Connection) -> None:
         include_name=lambda name, _, parents: (
             (parents.get("table_name"), name) not in LEAVING_COLUMNS
         ),
+        # They are procrastinate's, and so are their migrations.
+        include_object=lambda item, name, type_, _reflected, _other: (
+            not (str(getattr(item, "table", item)).startswith("procrastinate_"))
+        ),
         # Locks are held for one revision, and a second try begins where the first one stopped.
         transaction_per_migration=True,
     )

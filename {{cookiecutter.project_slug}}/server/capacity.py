@@ -27,6 +27,8 @@ POOL_SIZE_MAX = 5
 GENERATIONS = 2
 # Outside of its pool each worker keeps one open, on which it hears of new events (LISTEN).
 LISTENING = 1
+# Of the process of the jobs, beside one for each job: the statements of the queue itself.
+QUEUE = 1
 # gunicorn's master and the process of the metrics: 24 and 17 MiB were measured (PSS).
 MASTER_MEMORY_MIB = 50
 
@@ -80,6 +82,15 @@ def plan_capacity(
 def count_connections(replicas: int, workers: int, pool_size: int) -> int:
     """The most that are open at once, while all workers are replaced."""
     return replicas * workers * (pool_size + LISTENING) * GENERATIONS
+
+
+def jobs_pool_size(settings: ServerSettings) -> int:
+    return settings.jobs_concurrency + QUEUE
+
+
+def count_jobs_connections(settings: ServerSettings) -> int:
+    """Outside of the budget, which is that of the workers: while one process replaces another."""
+    return jobs_pool_size(settings) * GENERATIONS
 
 
 def plan_pool_size(settings: ServerSettings, workers: int) -> int:

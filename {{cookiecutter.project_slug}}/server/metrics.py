@@ -1,17 +1,18 @@
 """Counters, gauges and histograms of this process; `server/exporter.py` serves the sum of all.
 
 Below gunicorn their values lie in files of shared memory: nothing is buffered, so a worker that is
-killed takes no count with it. Elsewhere they are ordinary values that nobody asks for.
+killed takes no count with it. Elsewhere they are ordinary values (`OwnValues`).
 """
 
 import logging
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Iterable, MutableMapping
 from functools import partial
 from typing import Generic, TypeVar, cast
 
 import prometheus_client
-from prometheus_client import values
+from prometheus_client import Metric, values
 from prometheus_client.mmap_dict import MmapedDict
+from prometheus_client.registry import Collector
 
 log = logging.getLogger(__name__)
 
@@ -86,13 +87,25 @@ class _Instrument(Generic[Child]):
         if labels and len(self._children) >= CHILDREN_MAX:
             labels = (OTHER,) * len(labels)
         try:
-            self._parent = self._parent or self._make()
+            if self._parent is None:
+                self._parent = self._make()
+                _made.append(self._parent)
             child = self._parent.labels(*labels) if labels else self._parent
         except OSError as error:
             log.error("%s is not counted any more: %s", self._name, error)
             child = cast("Child", _Lost())
         self._children[labels] = child
         return child
+
+
+_made: list[Collector] = []
+
+
+class OwnValues(Collector):
+    """Of a process that is no worker, and writes no files."""
+
+    def collect(self) -> Iterable[Metric]:
+        return [metric for instrument in [*_made] for metric in instrument.collect()]
 
 
 class Counter(_Instrument[prometheus_client.Counter]):

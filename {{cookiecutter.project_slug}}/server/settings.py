@@ -60,8 +60,12 @@ class ServerSettings(LogSettings):
     # None: planned too, at most 5. Default of SQLAlchemy: 5, and 10 of overflow.
     database_pool_size: int | None = Field(default=None, ge=1, le=100)
     # What all workers of all replicas may open together, reload included. PostgreSQL's default of
-    # 100 less the 3 it keeps for superusers and 7 for migrations, `manage`, backups, monitoring.
-    database_connection_budget: int = Field(default=90, ge=1)
+    # 100 less the 3 it keeps for superusers, 7 for migrations, `manage`, backups, monitoring and 10
+    # for the jobs.
+    database_connection_budget: int = Field(default=80, ge=1)
+    # How many jobs the process of the jobs runs at once, each with a connection; one more is for
+    # the queue itself, and for a moment there are two processes. Default of procrastinate: 1.
+    jobs_concurrency: int = Field(default=4, ge=1, le=100)
     # How many of these services share the database; each of them gets its part of the budget.
     replicas: int = Field(default=1, ge=1)
     # A warm worker was measured at 78 MiB (PSS); this leaves a quarter for your own code.
@@ -100,6 +104,9 @@ class ServerSettings(LogSettings):
     metrics_host: str = "127.0.0.1"
     # 0: no metrics.
     metrics_port: int = Field(default=9464, ge=0, le=65535)
+    # Those of the jobs, whose process may share a host with gunicorn; METRICS_HOST is for both. 0:
+    # no metrics.
+    jobs_metrics_port: int = Field(default=9465, ge=0, le=65535)
     # None: /dev/shm, or where temporary files are. It must be memory: a slow disk blocks workers.
     metrics_dir: Path | None = None
 

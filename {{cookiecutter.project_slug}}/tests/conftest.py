@@ -99,7 +99,7 @@ def empty_tables(settings: Settings) -> None:
     execute(
         str(settings.database_owner_url),
         "ALTER TABLE audit_entry DISABLE TRIGGER USER",
-        "TRUNCATE app_user, throttle_bucket, audit_entry CASCADE",
+        "TRUNCATE app_user, throttle_bucket, audit_entry, procrastinate_jobs CASCADE",
         "ALTER TABLE audit_entry ENABLE TRIGGER USER",
     )
 

@@ -38,10 +38,11 @@ FLOORS = (
     ("errors", "tracing"),
     ("openapi", "schemas", "middleware", "mail", "security_events", "announcements", "slots"),
     ("database", "telemetry"),
+    ("jobs",),
     ("throttling",),
     ("accounts", "health"),
     ("events",),
-    ("a domain", "lifespan"),
+    ("a domain", "lifespan", "housekeeping"),
     ("admin",),
     ("main",),
 )

@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import cast
 
@@ -16,13 +16,8 @@ from app.errors import UnavailableError
 from app.lifespan import State
 from tests.conftest import SignedInUser, connect
 from tests.edge import running_application
+from tests.mailbox import Mailbox, smtp_settings
 from tests.recipes import run_recipe
-
-
-@pytest.fixture
-async def own_client(own_app: FastAPI, state: State) -> AsyncIterator[AsyncClient]:
-    async with connect(own_app, state) as client:
-        yield client
 
 
 async def test_http_client_hands_the_request_id_on_and_is_closed() -> None:
@@ -41,19 +36,15 @@ async def test_http_client_hands_the_request_id_on_and_is_closed() -> None:
     assert http_client.is_closed
 
 
-async def test_task_runs_when_the_answer_is_out(
-    own_app: FastAPI, own_client: AsyncClient, user: SignedInUser
+async def test_job_of_the_recipe_runs_in_its_own_test(
+    own_app: FastAPI, state: State, user: SignedInUser, mailbox: Mailbox
 ) -> None:
-    recipe = run_recipe("after-the-answer")
-    written: list[str] = []
-
-    async def write_report(email: str) -> None:
-        written.append(email)
-
-    recipe["write_report"] = write_report
+    recipe = run_recipe("job")
     own_app.include_router(cast("APIRouter", recipe["router"]))
-    assert (await own_client.post("/reports", headers=user.headers)).status_code == 202
-    assert written == [user.email]
+    with_mail = State(**{**state, "settings": smtp_settings(state["settings"], mailbox)})
+    test = cast("Callable[..., Awaitable[None]]", recipe["test_report_is_mailed"])
+    async with connect(own_app, with_mail) as client:
+        await test(client, with_mail, user, mailbox)
 
 
 async def test_dependency_of_the_recipe_decides_by_a_setting(

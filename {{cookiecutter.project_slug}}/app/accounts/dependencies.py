@@ -1,9 +1,8 @@
 """Who is signed in: the token is checked, then session and user are read in one statement."""
 
-from collections.abc import Callable
 from typing import Annotated, cast
 
-from fastapi import BackgroundTasks, Depends, Security
+from fastapi import Depends, Security
 from fastapi.security import OAuth2PasswordBearer, SecurityScopes
 from fastapi.security.base import SecurityBase
 from fastapi.security.utils import get_authorization_scheme_param
@@ -11,7 +10,6 @@ from starlette.requests import HTTPConnection
 
 from app.accounts import repository, roles
 from app.accounts.authentication import Authenticator, LoginOrigin
-from app.accounts.email_links import EmailLinks, send_password_notice
 from app.accounts.repository import AuthenticatedUser
 from app.accounts.tokens import AccessClaims, TokenKeys, read_access_token
 from app.database import Database, get_database
@@ -28,32 +26,12 @@ async def get_token_keys(connection: HTTPConnection) -> TokenKeys:
     return cast("TokenKeys", connection.state.token_keys)
 
 
-async def get_email_links(connection: HTTPConnection) -> EmailLinks:
-    return cast("EmailLinks", connection.state.email_links)
-
-
 async def get_authenticator(connection: HTTPConnection) -> Authenticator:
     return cast("Authenticator", connection.state.authenticator)
 
 
 TokenKeysDep = Annotated[TokenKeys, Depends(get_token_keys)]
-EmailLinksDep = Annotated[EmailLinks, Depends(get_email_links)]
 AuthenticatorDep = Annotated[Authenticator, Depends(get_authenticator)]
-
-
-async def get_password_notice(
-    links: EmailLinksDep, background: BackgroundTasks
-) -> Callable[[str], None]:
-    """Tells the owner after the answer, where mail is set up."""
-
-    def send_later(to: str) -> None:
-        if links.is_mail_set_up:
-            background.add_task(send_password_notice, links, to)
-
-    return send_later
-
-
-PasswordNoticeDep = Annotated[Callable[[str], None], Depends(get_password_notice)]
 
 
 class _CurrentUserScheme(SecurityBase):

@@ -4,16 +4,14 @@ from collections.abc import Sequence
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, BackgroundTasks, Depends, Form, Request, Response
+from fastapi import APIRouter, Depends, Form, Request, Response
 
-from app.accounts import email_links, oauth, service, sessions
+from app.accounts import email_links, jobs, oauth, service, sessions
 from app.accounts.dependencies import (
     AccountOwnerDep,
     AuthenticatorDep,
     CurrentUser,
-    EmailLinksDep,
     LoginOriginDep,
-    PasswordNoticeDep,
     TokenKeysDep,
 )
 from app.accounts.oauth import RevocationForm, ServerMetadata, TokenForm, refuse_repeated
@@ -33,7 +31,6 @@ from app.accounts.schemas import (
 from app.accounts.tokens import public_keys
 from app.database import DatabaseDep, SessionDep
 from app.errors import ForbiddenError, NotFoundError, problem_responses
-from app.security_events import SecurityEvent, record_event
 from app.settings import SettingsDep
 
 auth = APIRouter(prefix="/auth", tags=["auth"])
@@ -107,15 +104,16 @@ async def end_session(current_user: AccountOwnerDep, session: SessionDep, sessio
 
 @auth.post("/verify-email/request", status_code=202, responses=problem_responses(401, 403, 429))
 async def request_email_verification(
-    links: EmailLinksDep,
+    database: DatabaseDep,
+    settings: SettingsDep,
     current_user: AccountOwnerDep,
     origin: LoginOriginDep,
-    background: BackgroundTasks,
 ) -> None:
     """Send you another link that verifies your email address."""
-    await email_links.admit_request(links, "verify-email", current_user.email, origin)
-    user_id, email = current_user.id, current_user.email
-    background.add_task(email_links.send_link, links, user_id, email, "verify-email")
+    await email_links.admit_request(database, settings, "verify-email", current_user.email, origin)
+    async with database.transaction() as session:
+        job = jobs.send_verification.configure(connection=session)
+        await job.defer_async(user_id=str(current_user.id))
 
 
 @auth.post("/verify-email", status_code=204, responses=problem_responses(403))
@@ -126,25 +124,21 @@ async def verify_email(session: SessionDep, body: EmailVerification) -> None:
 
 @auth.post("/password-reset/request", status_code=202, responses=problem_responses(429))
 async def request_password_reset(
-    links: EmailLinksDep,
-    origin: LoginOriginDep,
-    body: PasswordResetRequest,
-    background: BackgroundTasks,
+    database: DatabaseDep, settings: SettingsDep, origin: LoginOriginDep, body: PasswordResetRequest
 ) -> None:
     """Send a link to reset the password; the answer is the same when nobody has the address."""
-    await email_links.admit_request(links, "reset-password", body.email, origin)
-    background.add_task(email_links.send_password_reset, links, body.email)
+    await email_links.admit_request(database, settings, "reset-password", body.email, origin)
+    async with database.transaction() as session:
+        job = jobs.send_password_reset.configure(connection=session)
+        await job.defer_async(email=body.email)
 
 
 @auth.post("/password-reset", status_code=204, responses=problem_responses(403))
 async def reset_password(
-    authenticator: AuthenticatorDep,
-    origin: LoginOriginDep,
-    notice: PasswordNoticeDep,
-    body: PasswordReset,
+    authenticator: AuthenticatorDep, origin: LoginOriginDep, body: PasswordReset
 ) -> None:
     """Choose a new password with the token of a link; all sessions end."""
-    notice(await email_links.reset_password(authenticator, origin, body))
+    await email_links.reset_password(authenticator, origin, body)
 
 
 @users.post(
@@ -154,21 +148,12 @@ async def reset_password(
     dependencies=[Depends(refuse_when_closed)],
 )
 async def register_user(
-    authenticator: AuthenticatorDep,
-    links: EmailLinksDep,
-    origin: LoginOriginDep,
-    body: UserCreate,
-    background: BackgroundTasks,
+    authenticator: AuthenticatorDep, origin: LoginOriginDep, body: UserCreate
 ) -> UserOut:
     """Sign up."""
-    await email_links.admit_request(links, "sign-up", body.email, origin)
-    database, hasher = authenticator.database, authenticator.hasher
-    user = await service.register_user(database, hasher, body)
-    record_event(SecurityEvent.SIGNED_UP, user.id)
-    # Without a mail server nothing is sent but what somebody asks for.
-    if links.is_mail_set_up:
-        background.add_task(email_links.send_link, links, user.id, user.email, "verify-email")
-    return user
+    database, settings = authenticator.database, authenticator.settings
+    await email_links.admit_request(database, settings, "sign-up", body.email, origin)
+    return await service.sign_up(authenticator, body)
 
 
 @users.get("/me", responses=problem_responses(401))
@@ -190,12 +175,10 @@ async def change_password(
     authenticator: AuthenticatorDep,
     current_user: AccountOwnerDep,
     origin: LoginOriginDep,
-    notice: PasswordNoticeDep,
     body: PasswordChange,
 ) -> None:
     """Change your password; all other sessions end."""
     await service.change_password(authenticator, current_user, origin, body)
-    notice(current_user.email)
 
 
 @well_known.get("/jwks.json")

@@ -1,12 +1,12 @@
 """What users do with their accounts. No connection is held while a password is hashed."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from uuid import UUID
 
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.accounts import repository
+from app.accounts import jobs, repository
 from app.accounts.authentication import Authenticator, LoginOrigin
 from app.accounts.models import User
 from app.accounts.passwords import UNCHANGED, PasswordHasher
@@ -14,7 +14,7 @@ from app.accounts.repository import AuthenticatedUser
 from app.accounts.roles import Role
 from app.accounts.schemas import PasswordChange, UserCreate, UserOut, UserUpdate
 from app.accounts.sessions import CHANGED_MEANWHILE
-from app.database import Database, Model
+from app.database import Database
 from app.errors import (
     ConflictError,
     ForbiddenError,
@@ -22,6 +22,7 @@ from app.errors import (
     UnauthorizedError,
     UnavailableError,
 )
+from app.mail import is_set_up
 from app.security_events import SecurityEvent, record_event
 from app.throttling.service import Attempt
 
@@ -32,9 +33,9 @@ async def register_user(
     body: UserCreate,
     *,
     role: Role = Role.MEMBER,
-    audit: Callable[[User], Model] | None = None,
+    then: Callable[[AsyncSession, User], Awaitable[None]] | None = None,
 ) -> UserOut:
-    """`audit` makes the entry that is written with the user, or not at all."""
+    """What is to happen `then` happens in the same transaction, or not at all."""
     password = body.password.get_secret_value()
     hasher.refuse_obvious(password, body.email)
     password_hash = await hasher.hash(password)
@@ -44,11 +45,23 @@ async def register_user(
             session.add(user)
             await session.flush()
             await session.refresh(user)
-            if audit:
-                session.add(audit(user))
+            if then:
+                await then(session, user)
     except IntegrityError as error:
         raise ConflictError("A user with this email exists already.") from error
     return UserOut.model_validate(user)
+
+
+async def sign_up(authenticator: Authenticator, body: UserCreate) -> UserOut:
+    async def verify(session: AsyncSession, user: User) -> None:
+        # Without a mail server nothing is sent but what somebody asks for.
+        if is_set_up(authenticator.settings):
+            job = jobs.send_verification.configure(connection=session)
+            await job.defer_async(user_id=str(user.id))
+
+    user = await register_user(authenticator.database, authenticator.hasher, body, then=verify)
+    record_event(SecurityEvent.SIGNED_UP, user.id)
+    return user
 
 
 async def update_user(session: AsyncSession, user_id: UUID, body: UserUpdate) -> UserOut:
@@ -84,4 +97,6 @@ async def change_password(
         await repository.delete_sessions_of_user(
             session, current_user.id, except_session_id=current_user.session_id
         )
+        settings, email = authenticator.settings, current_user.email
+        await jobs.enqueue_password_notice(session, settings, email)
     record_event(SecurityEvent.PASSWORD_CHANGED, current_user.id)

@@ -39,8 +39,6 @@ from app.throttling import service as throttling
 # A person with more has other troubles; the list stays short.
 _LISTED_MAX = 100
 CHANGED_MEANWHILE = "The account was changed at this moment."
-# More than a login adds, so the tables shrink; few enough that nobody feels it.
-_ROWS_PURGED_PER_LOGIN = 20
 # An access token lives for 30 s at least (ACCESS_TOKEN_SECONDS): nobody needs more.
 _REFRESHES_PER_HOUR_MAX = 120
 # Who comes back with a spent token after that gets a 401, and the session goes on.
@@ -77,7 +75,6 @@ async def log_in(authenticator: Authenticator, keys: TokenKeys, login: Login) ->
     record_event(
         SecurityEvent.LOGIN_SUCCEEDED, user.user_id, door=login.door, session_id=str(row.id)
     )
-    await purge(database, _ROWS_PURGED_PER_LOGIN)
     access_token = issue_access_token(keys, row.user_id, row.id, scope)
     return _token_pair(keys, access_token, refresh_token, _unless_as_asked(scope, login.scopes))
 

@@ -21,6 +21,7 @@ from app.admin.audit import Actor
 from app.admin.repository import Row, Rows
 from app.database import Database, Model
 from app.errors import ConflictError, ForbiddenError, NotFoundError
+from app.jobs.models import FINISHED, Job
 from app.second_factor import service as second_factor
 from app.second_factor.models import SecondFactor
 
@@ -223,6 +224,24 @@ async def give_role(database: Database, actor: Actor, user_ids: Sequence[UUID], 
         for user in await _lock_users(session, actor, user_ids):
             user.role = role
             audit.record_change(session, actor, "change role", user)
+
+
+async def retry_jobs(database: Database, actor: Actor, job_ids: Sequence[UUID]) -> None:
+    async with database.transaction() as session:
+        for job in await _selected(session, Job, job_ids):
+            if job.status in FINISHED:
+                job.status, job.scheduled_at, job.abort_requested = "todo", None, False
+                audit.record_change(session, actor, "retry", job)
+
+
+async def cancel_jobs(database: Database, actor: Actor, job_ids: Sequence[UUID]) -> None:
+    async with database.transaction() as session:
+        for job in await _selected(session, Job, job_ids):
+            if job.status == "todo":
+                job.status = "cancelled"
+            # The process that runs it asks for this every few seconds.
+            job.abort_requested = job.status == "doing"
+            audit.record_change(session, actor, "cancel", job)
 
 
 def _refuse_own_demotion(actor: Actor, user_ids: Sequence[UUID], role: Role) -> None:

@@ -4,7 +4,6 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
-from datetime import timedelta
 from typing import cast
 from uuid import UUID
 
@@ -48,8 +47,6 @@ ANNOUNCEMENTS_PER_NOTIFY = 150
 PROBE_SECONDS = 10
 PROBE_WITHIN_SECONDS = 5
 RETRY_SECONDS_MAX = 10
-PRUNE_SECONDS = 600
-PRUNE_ROWS = 1000
 
 _LOST = (AppError, asyncpg.PostgresError, asyncpg.InterfaceError, ConnectError, OSError)
 
@@ -76,7 +73,7 @@ class Hub:
     @asynccontextmanager
     async def run(self) -> AsyncIterator[None]:
         """None of it ever ends the worker: a database that is away is tried again."""
-        jobs = (self._listen, self._tell, self._deliver, self._poll, self._prune, self._leave)
+        jobs = (self._listen, self._tell, self._deliver, self._poll, self._leave)
         tasks = [asyncio.create_task(_repeat(job)) for job in jobs]
         try:
             yield
@@ -235,25 +232,12 @@ class Hub:
             self._wake(news={*self._feeds}, suspects=set())
         self._wake(news=set(), suspects={*self._feeds})
 
-    async def _prune(self) -> None:
-        # Not all workers at once, and none while it starts.
-        await asyncio.sleep(PRUNE_SECONDS * random.uniform(0.5, 1.5))  # noqa: S311
-        await prune(self._database, self._settings)
-
     async def _leave(self) -> None:
         await self._drain.leaving.wait()
         for feed in self._feeds.values():
             for stream in feed.streams:
                 stream.finish(LEAVING)
         await asyncio.Event().wait()
-
-
-async def prune(database: Database, settings: Settings) -> int:
-    """Deletes the events that are old; how many they were."""
-    total, kept = 0, timedelta(seconds=settings.events_kept_seconds)
-    while deleted := await repository.delete_old(database, kept, PRUNE_ROWS):
-        total += deleted
-    return total
 
 
 async def _repeat(job: Callable[[], Awaitable[None]]) -> None:

@@ -64,3 +64,5 @@ ask_only "$new"
 docker stop --time "$stop_seconds" $old
 # shellcheck disable=SC2086
 docker rm $old
+# It finishes what it runs; what is enqueued meanwhile waits for the new one.
+docker compose up --detach --no-deps jobs

@@ -15,11 +15,11 @@ if kubectl kustomize "$overlay" | grep -q 192.0.2.0/24; then
     echo "Name the network of your ingress controller in base/nginx-site/balancer.conf first." >&2
     exit 2
 fi
-web=app.kubernetes.io/component=web
+component=app.kubernetes.io/component
 
 # A finished Job cannot be changed, only replaced.
 kubectl delete job migrate --namespace "$namespace" --ignore-not-found
-kubectl apply --kustomize "$overlay" --selector "app.kubernetes.io/component!=web"
+kubectl apply --kustomize "$overlay" --selector "$component notin (web, jobs)"
 is() { kubectl wait job/migrate --namespace "$namespace" --for "condition=$1" --timeout "$2" 2>/dev/null; }
 until is complete 10s; do
     if is failed 1s; then
@@ -29,9 +29,9 @@ until is complete 10s; do
     fi
 done
 
-kubectl apply --kustomize "$overlay" --selector "$web"
+kubectl apply --kustomize "$overlay" --selector "$component in (web, jobs)"
 if ! kubectl rollout status deployment/service --namespace "$namespace" --timeout 300s; then
-    kubectl rollout undo deployment/service --namespace "$namespace"
+    kubectl rollout undo deployment/service deployment/jobs --namespace "$namespace"
     echo "The new version did not come up; the one before serves again." >&2
     exit 1
 fi

@@ -84,6 +84,7 @@ install_units() {
     install -d "$units"
     install -m 0644 deploy/systemd/app@.service "$units/$name@.service"
     install -m 0644 deploy/systemd/app@.socket "$units/$name@.socket"
+    named "deploy/systemd/jobs@.service" >"$units/$name-jobs@.service"
     # It wakes the version before until this one serves.
     [ -e "$units/$name.socket" ] || named deploy/systemd/app.socket >"$units/$name.socket"
     named deploy/systemd/nginx.service >"$units/$name-nginx.service"
@@ -163,7 +164,7 @@ start() {
 }
 
 # It finishes what it has begun, for up to 40 s; the others take what comes.
-stop() { systemctl disable --quiet --now "$name@$1.service" "$name@$1.socket"; }
+stop() { systemctl disable --quiet --now "$name@$1.service" "$name@$1.socket" "$name-jobs@$1.service"; }
 
 hand_over() {
     local before
@@ -174,6 +175,8 @@ hand_over() {
     fi
     named deploy/systemd/app.socket >"$units/$name.socket"
     systemctl daemon-reload
+    systemctl enable --quiet "$name-jobs@${release##*/}.service"
+    systemctl reload-or-restart "$name-jobs@${release##*/}.service"
     touch "$release"
     [ "$before" != "$release" ] || return 0
     ln -sfn "$release" "$home/current.new"

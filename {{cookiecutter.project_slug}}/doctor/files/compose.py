@@ -26,7 +26,10 @@ _APP_PORT_DEFAULT = "8000"
 
 
 _RULES = Path(__file__).with_suffix(".toml")
-_SERVERS = ("app", "nginx", "postgres", "pgbouncer")
+_SERVERS = ("app", "jobs", "nginx", "postgres", "pgbouncer")
+# Those that become Deployments, and how the order of timeouts calls their stop.
+_STOPS = {"app": "stop", "jobs": "jobs_stop", "nginx": "nginx_stop"}
+_COMMANDS = {"manage migrate": "migrate", "manage work": "jobs"}
 # Of .env, with what each of them says where PgBouncer is used.
 _POOLER = {
     "COMPOSE_PROFILES": "pgbouncer",
@@ -46,7 +49,7 @@ def read_compose(root: Path) -> tuple[list[Deployment], list[Finding]]:
             kind, rules = _kind_of(service), read_rules(_RULES)
             for section in ("every", kind) if kind in _SERVERS else (kind,):
                 findings.extend(broken_rules(rules.get(section, {}), service.find, service.where))
-            if kind in ("app", "nginx"):
+            if kind in _STOPS:
                 deployments.append(_deployment(document, name, service, variables))
         findings.extend(_check_networks(document))
         findings.extend(_check_memory(document))
@@ -59,7 +62,7 @@ def _check_networks(document: Node) -> Iterator[Finding]:
     """Who must reach whom, and who must not."""
     servers = {_kind_of(one): one for _, one in document["services"].items()}
     networks = {kind: _networks(one) for kind, one in servers.items()}
-    for first, second in (("nginx", "app"), ("app", "postgres")):
+    for first, second in (("nginx", "app"), ("app", "postgres"), ("jobs", "postgres")):
         if {first, second} <= networks.keys() and not networks[first] & networks[second]:
             yield mistake("apart", servers[first].where, first=first, second=second)
     if networks.get("nginx", set()) & networks.get("postgres", set()):
@@ -110,8 +113,9 @@ def _kind_of(service: Node) -> str:
     """By image, and none for tasks that end by themselves."""
     image = service["image"].text.rpartition("/")[2]
     command = " ".join(service["command"].texts)
-    if command.startswith("manage migrate"):
-        return "migrate"
+    for start, kind in _COMMANDS.items():
+        if command.startswith(start):
+            return kind
     if not service["restart"] or service["restart"].text != "no":
         if image.startswith("nginx") and "exporter" not in image:
             return "nginx"
@@ -132,7 +136,7 @@ def _is_app(service: Node) -> bool:
 def _deployment(
     document: Node, name: str, service: Node, variables: Mapping[str, Entry]
 ) -> Deployment:
-    is_nginx = _kind_of(service) == "nginx"
+    runs = _kind_of(service)
     from_file = variables if service["env_file"] else {}
     environment = {**from_file, **_environment(service["environment"])}
     limits = service["deploy.resources.limits"]
@@ -141,15 +145,16 @@ def _deployment(
     return Deployment(
         where=service.where,
         kind="compose",
-        is_nginx=is_nginx,
+        is_nginx=runs == "nginx",
+        is_jobs=runs == "jobs",
         environment=environment,
-        timeouts=dict(_timeouts(service, "nginx_stop" if is_nginx else "stop")),
+        timeouts=dict(_timeouts(service, _STOPS[runs])),
         replicas=replicas.entry if replicas.text.isdecimal() else None,
         cores=float(limits["cpus"].text or 0) or None,
         memory_bytes=parse_bytes(limits["memory"].text),
         has_read_only_root=service["read_only"].text == "true",
         writable=tuple(_writable(service)),
-        listens="" if is_nginx else f"{name}:{port}",
+        listens=f"{name}:{port}" if runs == "app" else "",
         nginx_address=_nginx_address(document),
         max_connections=_max_connections(document),
         ports=tuple(Entry(one.text or one["target"].text, one.where) for one in service["ports"]),

@@ -22,6 +22,7 @@ from server.capacity import (
     GENERATIONS,
     MASTER_MEMORY_MIB,
     count_connections,
+    count_jobs_connections,
     plan_capacity,
     plan_pool_size,
 )
@@ -42,6 +43,8 @@ class Deployment:
     # Of the deployment: compose, kubernetes or systemd.
     kind: str = ""
     is_nginx: bool = False
+    # The process of the jobs: nobody calls it, and it is not gunicorn.
+    is_jobs: bool = False
     environment: Mapping[str, Entry] = field(default_factory=dict)
     # Those of doctor/timeouts.py that this file sets.
     timeouts: Mapping[str, Value] = field(default_factory=dict)
@@ -107,9 +110,13 @@ def check_deployment(deployment: Deployment, settings: AllSettings) -> list[Find
             *_check_secrets(deployment),
             *_check_environment(deployment, settings),
             *_check_production(deployment, own),
+            *_check_spelling(deployment),
+        ]
+    if not deployment.is_nginx and not deployment.is_jobs:
+        own = settings_of(deployment, settings)
+        findings += [
             *_check_trust(deployment),
             *_check_metrics(deployment, own),
-            *_check_spelling(deployment),
             *_check_concurrency(deployment),
             *_check_replicas(deployment, own),
             *_check_room(deployment, own),
@@ -242,25 +249,21 @@ def _check_replicas(deployment: Deployment, settings: AllSettings) -> Iterator[F
         )
     workers = settings.web_concurrency
     if workers:
-        connections = count_connections(replicas, workers, plan_pool_size(settings, workers))
+        pool_size = plan_pool_size(settings, workers)
+        connections = count_connections(replicas, workers, pool_size)
         budget = settings.database_connection_budget
         if connections > budget:
             yield mistake(
                 "too_many_connections", deployment.where, connections=connections, budget=budget
             )
-        yield from _check_max_connections(deployment, connections)
+        others = SPARE_CONNECTIONS + count_jobs_connections(settings)
+        yield from _check_max_connections(deployment, connections + others)
 
 
-def _check_max_connections(deployment: Deployment, connections: int) -> Iterator[Finding]:
+def _check_max_connections(deployment: Deployment, needed: int) -> Iterator[Finding]:
     most = deployment.max_connections
-    if most and connections > int(most.value) - SPARE_CONNECTIONS:
-        yield mistake(
-            "max_connections",
-            most.where,
-            most=most.value,
-            connections=connections,
-            needed=connections + SPARE_CONNECTIONS,
-        )
+    if most and needed > int(most.value):
+        yield mistake("max_connections", most.where, most=most.value, needed=needed)
 
 
 def _check_memory(deployment: Deployment, settings: AllSettings) -> Iterator[Finding]:

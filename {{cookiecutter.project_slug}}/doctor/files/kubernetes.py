@@ -6,7 +6,7 @@ from pathlib import Path
 
 from doctor.files import kustomize
 from doctor.files.deployment import Deployment
-from doctor.files.references import check_references, is_app, is_nginx
+from doctor.files.references import check_references, is_app, is_jobs, is_nginx
 from doctor.files.yaml_document import Node, read_documents
 from doctor.finding import Entry, Finding, mistake, parse_bytes, parse_seconds
 from doctor.rules import broken_rules, read_rules
@@ -70,7 +70,8 @@ def _examine(
         for finding in broken_rules(rules.get(one["kind"].text, {}), one.find, one.where)
     ]
     for _, container in containers:
-        for section in ("container", "nginx" if is_nginx(container) else "app"):
+        kind = "nginx" if is_nginx(container) else "jobs" if is_jobs(container) else "app"
+        for section in ("container", kind):
             findings += broken_rules(rules[section], container.find, container.where)
         findings += _check_container(container)
     findings += _check_secrets(documents)
@@ -81,7 +82,7 @@ def _check_container(container: Node) -> Iterator[Finding]:
     if not is_nginx(container) and not container["envFrom"]:
         yield mistake("no_env_from", container.where)
     seconds = _pre_stop_seconds(container)
-    if seconds < _ENDPOINT_SECONDS:
+    if seconds < _ENDPOINT_SECONDS and not is_jobs(container):
         yield mistake(
             "short_pre_stop",
             (container["lifecycle.preStop"] or container).where,
@@ -120,6 +121,7 @@ def _deployment(
         where=container.where,
         kind="kubernetes",
         is_nginx=runs_nginx,
+        is_jobs=is_jobs(container),
         environment=environment,
         timeouts=dict(_timeouts(workload["spec.template.spec"], container)),
         replicas=replicas,
@@ -131,7 +133,7 @@ def _deployment(
             for mount in container["volumeMounts"]
             if mount["readOnly"].text != "true"
         ),
-        listens="" if runs_nginx else f"127.0.0.1:{port}",
+        listens="" if runs_nginx or is_jobs(container) else f"127.0.0.1:{port}",
         # One pod: over loopback.
         nginx_address=Entry("127.0.0.1", container.where),
         ports=tuple(
@@ -148,15 +150,17 @@ def _cores(text: str) -> float | None:
 
 
 def _timeouts(pod: Node, container: Node) -> Iterator[tuple[str, Value]]:
-    runs_nginx = is_nginx(container)
+    runs_nginx, runs_jobs = is_nginx(container), is_jobs(container)
     hook = (container["lifecycle.preStop"] or container).where
     slept = _pre_stop_seconds(container)
-    yield "nginx_pre_stop" if runs_nginx else "app_pre_stop", Value(slept, hook)
+    if not runs_jobs:
+        yield "nginx_pre_stop" if runs_nginx else "app_pre_stop", Value(slept, hook)
     termination = pod["terminationGracePeriodSeconds"]
     seconds = parse_seconds(termination.text or _TERMINATION_SECONDS_DEFAULT)
     if seconds is not None:
         where = (termination or container).where
-        yield "nginx_stop" if runs_nginx else "pod_stop", Value(seconds - slept, where)
+        name = "nginx_stop" if runs_nginx else "jobs_stop" if runs_jobs else "pod_stop"
+        yield name, Value(seconds - slept, where)
     probe = container["readinessProbe"]
     if probe["httpGet.path"].text == "/readyz":
         limit = probe["timeoutSeconds"]

@@ -37,6 +37,10 @@ def is_app(container: Node) -> bool:
     return bool(container["envFrom"]) or "/run/secrets" in " ".join(container["volumeMounts"].texts)
 
 
+def is_jobs(container: Node) -> bool:
+    return container["command"].texts[:2] == ["manage", "work"]
+
+
 def _check_selectors(documents: Sequence[Node], pods: Sequence[Node]) -> Iterator[Finding]:
     """Labels that kustomize adds to everything are not in these files."""
     labels = [_texts(pod["spec.template.metadata.labels"]) for pod in pods]

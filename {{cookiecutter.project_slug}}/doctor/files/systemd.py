@@ -1,6 +1,7 @@
 """deploy/systemd as a Deployment, with the rules of its units; a unit may name a key many times."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from doctor.files.deployment import Deployment, read_environment_file
@@ -11,12 +12,16 @@ from doctor.timeouts import Value
 FOLDER = Path("deploy/systemd")
 NGINX_SITE = FOLDER / "nginx-site"
 _UNITS = "app*.service"
+_JOBS = FOLDER / "jobs@.service"
 _NGINX = FOLDER / "nginx.service"
 _SOCKET = FOLDER / "app.socket"
 _ENVIRONMENT = FOLDER / "app.env"
 # DefaultTimeoutStopSec. https://www.freedesktop.org/software/systemd/man/systemd.service.html
 _STOP_SECONDS_DEFAULT = "90s"
 _RULES = Path(__file__).with_suffix(".toml")
+
+# Rules of app@.service that a process without a socket has no use for.
+_OF_GUNICORN = {"LimitNOFILE", "Requires", "Sockets", "TimeoutStartSec", "Type"}
 
 _Keys = Mapping[str, Sequence[Entry]]
 
@@ -30,6 +35,10 @@ def read_systemd(root: Path) -> tuple[list[Deployment], list[Finding]]:
         where = str(file.relative_to(root))
         deployments.append(_deployment(root, where, unit, socket))
         findings += _check("service", unit, where)
+    if (root / _JOBS).is_file():
+        unit, where = _read_unit(root, root / _JOBS), str(_JOBS)
+        deployments.append(replace(_deployment(root, where, unit, {}, "jobs_stop"), is_jobs=True))
+        findings += _check("jobs", unit, where)
     nginx = root / _NGINX
     if nginx.is_file():
         findings += _check("nginx", _read_unit(root, nginx), str(_NGINX))
@@ -40,12 +49,17 @@ def read_systemd(root: Path) -> tuple[list[Deployment], list[Finding]]:
 
 def _check(section: str, unit: _Keys, where: str) -> Iterator[Finding]:
     rules = read_rules(_RULES)[section]
+    if section == "jobs":
+        shared = read_rules(_RULES)["service"]
+        rules = {key: shared[key] for key in shared if key not in _OF_GUNICORN} | {**rules}
     yield from broken_rules(rules, _last(unit), where)
     named = [(name, entries[-1].where) for name, entries in unit.items()]
     yield from misspelled(named, [*rules, "TimeoutStopSec", "MemoryMax"])
 
 
-def _deployment(root: Path, where: str, unit: _Keys, socket: _Keys) -> Deployment:
+def _deployment(
+    root: Path, where: str, unit: _Keys, socket: _Keys, timeout: str = "stop"
+) -> Deployment:
     environment = read_environment_file(root, root / _ENVIRONMENT)
     for entry in unit.get("Environment", ()):
         for pair in entry.value.split():
@@ -63,7 +77,7 @@ def _deployment(root: Path, where: str, unit: _Keys, socket: _Keys) -> Deploymen
         kind="systemd",
         environment=environment,
         environment_default="development",
-        timeouts={"stop": Value(seconds, stop.where)} if seconds is not None else {},
+        timeouts={timeout: Value(seconds, stop.where)} if seconds is not None else {},
         memory_bytes=parse_bytes(memory.value) if memory else None,
         has_read_only_root=is_strict,
         writable=tuple(_writable(unit, key("PrivateTmp"))),

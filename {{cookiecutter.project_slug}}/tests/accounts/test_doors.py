@@ -7,12 +7,12 @@ from app.accounts import service
 from app.accounts.roles import Role
 from app.accounts.schemas import UserCreate
 from app.lifespan import State
-from tests.accounts.test_email_links import ask_for_reset, reset, state, token_in_last_mail
+from tests.accounts.test_email_links import ask_for_reset, client, reset, state, token_in_last_mail
 from tests.admins import log_in as log_in_to_admin
 from tests.conftest import PASSWORD, SignedInUser
 from tests.mailbox import Mailbox
 
-__all__ = ["state"]
+__all__ = ["client", "state"]
 
 SPACED = "  with spaces around \t"
 

@@ -15,14 +15,14 @@ from app.database import Database
 from app.lifespan import State, build_state
 from app.security_events import SecurityEvent
 from app.settings import Settings
-from tests.accounts.test_email_links import ask_for_reset, reset, state, token_in_last_mail
+from tests.accounts.test_email_links import ask_for_reset, client, reset, state, token_in_last_mail
 from tests.accounts.test_router import log_in, refresh
 from tests.admins import act, entries
 from tests.admins import log_in as log_in_to_admin
 from tests.conftest import PASSWORD, SignedInUser
 from tests.mailbox import Mailbox
 
-__all__ = ["state"]
+__all__ = ["client", "state"]
 
 Lines = list[MutableMapping[str, object]]
 EARLIER = timedelta(minutes=1)

@@ -13,10 +13,10 @@ from app.accounts.dependencies import AdminDep
 from app.accounts.models import RefreshToken, Session, User
 from app.accounts.roles import Role
 from app.database import Database
+from app.housekeeping import purge
 from app.lifespan import State, build_state
 from app.main import create_app
 from app.settings import Settings
-from manage.accounts import purge_all
 from tests.accounts.test_router import log_in, read_me, refresh
 from tests.conftest import PASSWORD, SignedInUser, connect, sign_up
 
@@ -104,23 +104,13 @@ async def test_access_ends_at_once_when_the_user_is_disabled(
 
 
 async def test_purge_deletes_expired_sessions(
-    client: AsyncClient, user: SignedInUser, database: Database
+    user: SignedInUser, database: Database, settings: Settings
 ) -> None:
     async with database.transaction() as session:
         expired = func.now() - timedelta(seconds=1)
         await session.execute(update(Session).values(expires_at=expired))
-    await purge_all(database)
+    await purge(database, settings)
     assert await database.read_one(select(func.count()).select_from(Session)) == (0,)
-
-
-async def test_login_deletes_expired_sessions(
-    client: AsyncClient, user: SignedInUser, database: Database
-) -> None:
-    async with database.transaction() as session:
-        expired = func.now() - timedelta(seconds=1)
-        await session.execute(update(Session).values(expires_at=expired))
-    await log_in(client)
-    assert await database.read_one(select(func.count()).select_from(Session)) == (1,)
 
 
 async def test_login_grants_everything_the_user_may_when_no_scope_is_asked_for(

@@ -10,10 +10,11 @@ from app.accounts.models import Session, User
 from app.accounts.repository import delete_sessions_of_user
 from app.database import Database
 from app.errors import GoneError
-from app.events import hub, repository
+from app.events import repository
 from app.events.models import Event
 from app.events.repository import Head
 from app.events.streams import read_position
+from app.housekeeping import purge
 from app.settings import Settings
 from tests.conftest import SignedInUser
 
@@ -32,7 +33,7 @@ async def test_prune_deletes_what_is_old_and_numbers_go_on(
         ages = update(Event).where(Event.seq < 3)
         old = func.now() - timedelta(seconds=settings.events_kept_seconds + 60)
         await session.execute(ages.values(created_at=old))
-    assert await hub.prune(database, settings) == 2
+    assert await purge(database, settings) == 2
     await write(database, user, 1)
     rows = await repository.list_events(database, {user.id: 0}, 10)
     assert [row.seq for row in rows] == [3, 4]

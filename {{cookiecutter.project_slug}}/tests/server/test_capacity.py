@@ -64,7 +64,7 @@ def test_pool_is_the_budget_divided_when_reload_and_listening_are_counted(
 @pytest.mark.parametrize("replicas", [1, 2, 7])
 def test_plan_stays_in_the_budget(cores: int, replicas: int) -> None:
     plan = plan_capacity(make_settings(replicas=replicas), Machine(cores))
-    assert plan.connections == replicas * plan.workers * (plan.pool_size + 1) * 2 <= 90
+    assert plan.connections == replicas * plan.workers * (plan.pool_size + 1) * 2 <= 80
 
 
 def test_operator_wins_and_is_told() -> None:
@@ -108,7 +108,7 @@ def test_capacity_is_printed_as_json() -> None:
     plan = json.loads(capacity("--json", WEB_CONCURRENCY="3", REPLICAS="2"))
     assert plan["workers"] == 3
     assert plan["connections"] == 2 * 3 * (plan["pool_size"] + 1) * 2
-    assert plan["connection_budget"] == 90
+    assert plan["connection_budget"] == 80
 
 
 def test_capacity_is_printed_for_people() -> None:

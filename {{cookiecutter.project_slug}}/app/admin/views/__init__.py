@@ -2,7 +2,8 @@
 
 from app.admin.views.audit import AuditView
 from app.admin.views.items import ItemView
+from app.admin.views.jobs import JobView
 from app.admin.views.users import SessionView, UserView
 
 # In the order of the menu.
-VIEWS = (UserView, ItemView, SessionView, AuditView)
+VIEWS = (UserView, ItemView, SessionView, JobView, AuditView)

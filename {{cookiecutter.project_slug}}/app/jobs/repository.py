@@ -1,0 +1,99 @@
+"""SQL about the queue as a whole, on the tables of procrastinate."""
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import NamedTuple
+
+from sqlalchemy import RowMapping, text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.database import Database
+
+
+class Figures(NamedTuple):
+    todo: int
+    doing: int
+    failed: int
+    # How long the oldest of those that may run has been waiting.
+    oldest_seconds: float
+
+
+class RescuedJob(NamedTuple):
+    id: int
+    task_name: str
+    status: str
+
+
+_COUNT = text("""
+    SELECT
+        count(*) FILTER (WHERE status = 'todo'),
+        count(*) FILTER (WHERE status = 'doing'),
+        count(*) FILTER (WHERE status = 'failed'),
+        coalesce(CAST(extract(epoch FROM now() - (
+            SELECT coalesce(job.scheduled_at, min(event.at))
+            FROM procrastinate_jobs AS job
+            JOIN procrastinate_events AS event ON event.job_id = job.id
+            WHERE job.status = 'todo' AND coalesce(job.scheduled_at, now()) <= now()
+            GROUP BY job.id ORDER BY job.id LIMIT 1
+        )) AS float8), 0)
+    FROM procrastinate_jobs
+""")
+# In one statement, so that two processes never rescue the same job twice.
+_RESCUE = text("""
+    UPDATE procrastinate_jobs SET
+        status = CAST(CASE
+            WHEN abort_requested THEN 'aborted'
+            WHEN task_name = ANY(:task_names) AND attempts < :attempts_max THEN 'todo'
+            ELSE 'failed' END AS procrastinate_job_status),
+        attempts = attempts + 1,
+        abort_requested = false,
+        scheduled_at = NULL
+    WHERE id IN (
+        SELECT job.id
+        FROM procrastinate_jobs AS job
+        LEFT JOIN procrastinate_workers AS worker ON worker.id = job.worker_id
+        WHERE job.status = 'doing' AND (
+            worker.id IS NULL OR worker.last_heartbeat < now() - CAST(:silent_for AS interval)
+        )
+        FOR UPDATE OF job SKIP LOCKED
+    )
+    RETURNING id, task_name, CAST(status AS text)
+""")
+_DELETE_FINISHED = text("""
+    WITH deleted AS (
+        DELETE FROM procrastinate_jobs AS job
+        WHERE status NOT IN ('todo', 'doing') AND NOT EXISTS (
+            SELECT FROM procrastinate_events AS event
+            WHERE event.job_id = job.id AND event.at > now() - CAST(:kept AS interval)
+        )
+        RETURNING id
+    )
+    SELECT count(*) FROM deleted
+""")
+
+
+async def execute(
+    session: AsyncSession, sql: str, values: Mapping[str, object]
+) -> Sequence[RowMapping]:
+    """A statement of procrastinate itself."""
+    return (await session.execute(text(sql), values)).mappings().all()
+
+
+async def count_jobs(database: Database) -> Figures:
+    async with database.transaction() as session:
+        return Figures(*(await session.execute(_COUNT)).one())
+
+
+async def rescue_jobs(
+    database: Database, silent_for: timedelta, task_names: Sequence[str], attempts_max: int
+) -> Sequence[RescuedJob]:
+    """Those of processes that have ended without a word: back into the queue if they may run
+    twice, else among the failed ones."""
+    values = {"silent_for": silent_for, "task_names": task_names, "attempts_max": attempts_max}
+    async with database.transaction() as session:
+        return [RescuedJob(*row) for row in await session.execute(_RESCUE, values)]
+
+
+async def delete_finished(database: Database, kept: timedelta) -> int:
+    async with database.transaction() as session:
+        return int((await session.execute(_DELETE_FINISHED, {"kept": kept})).scalar_one())

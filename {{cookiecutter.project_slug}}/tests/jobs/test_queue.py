@@ -1,0 +1,90 @@
+"""Enqueueing in a transaction, retries, and the tables."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from procrastinate import App
+from procrastinate.jobs import Job
+from procrastinate.schema import SchemaManager
+from sqlalchemy import func, select
+
+from app.database import Database
+from app.jobs import models, repository
+from app.jobs.queue import RETRIES_MAX, Backoff, SessionConnector
+from app.settings import Settings
+from tests.job_runner import run_jobs
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def queue() -> App:
+    return App(connector=SessionConnector())
+
+
+async def count(database: Database) -> tuple[int]:
+    row = await database.read_one(select(func.count()).select_from(models.Job))
+    assert row
+    return row
+
+
+async def test_job_exists_exactly_if_its_transaction_is_committed(
+    committing_database: Database, queue: App
+) -> None:
+    task = queue.task(name="test")(print)
+    with pytest.raises(ZeroDivisionError):
+        async with committing_database.transaction() as session:
+            await task.configure(connection=session).defer_async(text="lost")
+            raise ZeroDivisionError
+    assert await count(committing_database) == (0,)
+    async with committing_database.transaction() as session:
+        await task.configure(connection=session).defer_async(text="kept")
+    assert await count(committing_database) == (1,)
+
+
+async def test_enqueueing_is_refused_without_a_session(queue: App) -> None:
+    with pytest.raises(TypeError, match="connection=session"):
+        await queue.task(name="test")(print).defer_async()
+
+
+def test_retries_come_later_each_time_and_not_together() -> None:
+    def wait_seconds(attempts: int) -> float | None:
+        job = Job(queue="", lock=None, queueing_lock=None, task_name="", attempts=attempts)
+        decision = Backoff().get_retry_decision(exception=ValueError(), job=job)
+        return (
+            (decision.retry_at - datetime.now(UTC)).total_seconds()
+            if decision and decision.retry_at
+            else None
+        )
+
+    first = {round(wait_seconds(0) or 0, 3) for _ in range(100)}
+    assert 2.4 < min(first) < max(first) < 7.6
+    assert len(first) > 10
+    assert (wait_seconds(RETRIES_MAX - 1) or 0) > 3600
+    assert wait_seconds(RETRIES_MAX) is None
+
+
+async def test_finished_jobs_are_deleted_when_they_are_old(
+    committing_database: Database, queue: App
+) -> None:
+    task = queue.task(name="test")(print)
+    async with committing_database.transaction() as session:
+        await task.configure(connection=session).batch_defer_async({}, {})
+        [cancelled, _] = (await session.scalars(select(models.Job).order_by(models.Job.id))).all()
+        cancelled.status = "cancelled"
+    assert await repository.delete_finished(committing_database, timedelta(hours=1)) == 0
+    assert await repository.delete_finished(committing_database, timedelta(0)) == 1
+    assert await count(committing_database) == (1,)
+
+
+async def test_jobs_of_a_test_run_in_order(database: Database, settings: Settings) -> None:
+    assert await run_jobs(database, settings) == []
+
+
+def test_migrations_have_run_all_files_of_procrastinate() -> None:
+    files = sorted(path.name for path in Path(SchemaManager.get_migrations_path()).glob("*.sql"))
+    revisions = [path.read_text() for path in (ROOT / "migrations/versions").glob("*.py")]
+    assert any(f'"{files[-1]}"' in text for text in revisions), (
+        "procrastinate has a newer schema: add a revision that runs its files, as 0009 does."
+    )
