@@ -37,6 +37,8 @@ class Master(Arbiter):
             try:
                 super().handle_hup()
             except (Exception, SystemExit) as error:
+                if os.getpid() != self.pid:
+                    raise  # the end of a worker that was forked in there
                 # A hook has found it, or a file has changed since it was tried.
                 self.app.cfg = configuration
                 mistake = " ".join(_reason(error).split())
