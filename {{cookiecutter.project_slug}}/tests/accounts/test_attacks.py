@@ -13,6 +13,7 @@ from jose import jwt
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.settings import Settings
+from tests.accounts.test_router import log_in
 from tests.accounts.test_tokens import forge
 from tests.conftest import PASSWORD, empty_tables
 from tests.servers import running_service
@@ -47,14 +48,9 @@ async def client(service_url: str, settings: Settings) -> AsyncIterator[AsyncCli
     await asyncio.to_thread(empty_tables, settings)
 
 
-async def log_in(client: AsyncClient, email: str) -> Response:
-    form = {"username": email, "password": PASSWORD}
-    return await client.post("/api/v1/auth/token", data=form)
-
-
 async def sign_in(client: AsyncClient, email: str) -> dict[str, str]:
     await client.post("/api/v1/users", json={"email": email, "password": PASSWORD})
-    return bearer((await log_in(client, email)).json()["access_token"])
+    return bearer((await log_in(client, email=email)).json()["access_token"])
 
 
 @pytest.fixture
@@ -96,7 +92,7 @@ async def test_session_of_another_user_is_not_taken_over_by_naming_it(
 async def test_refresh_token_is_no_access_token_and_the_other_way_round(
     client: AsyncClient, ada: dict[str, str]
 ) -> None:
-    pair = (await log_in(client, "ada@example.com")).json()
+    pair = (await log_in(client)).json()
     await assert_refused(client, pair["refresh_token"])
     body = {"refresh_token": pair["access_token"]}
     assert (await client.post("/api/v1/auth/refresh", json=body)).status_code == 422
@@ -210,7 +206,7 @@ async def test_nothing_fails_when_query_form_or_path_hold_what_is_no_text(
 ) -> None:
     assert (await client.get(f"{SESSIONS}?{bad}={bad}", headers=ada)).status_code == 200
     for url in (f"{SESSIONS}/{bad}", f"/{bad}"):
-        assert (await client.delete(url, headers=ada)).status_code in {404, 405, 422}
+        assert (await client.delete(url, headers=ada)).status_code in {400, 404, 405, 422}
     for name in ("username", "password", "scope", "grant_type"):
         fields = {"username": "ada@example.com", "password": "x"} | {name: bad}
         form = "&".join(f"{key}={value}" for key, value in fields.items())

@@ -14,8 +14,10 @@ from tests.conftest import PASSWORD, SignedInUser, connect, sign_up
 ADA = {"email": "ada@example.com", "password": PASSWORD}
 
 
-async def log_in(client: AsyncClient, password: str = PASSWORD) -> Response:
-    form = {"username": "ada@example.com", "password": password}
+async def log_in(
+    client: AsyncClient, password: str = PASSWORD, email: str = "ada@example.com", **more: str
+) -> Response:
+    form = {"username": email, "password": password, **more}
     return await client.post("/api/v1/auth/token", data=form)
 
 
@@ -63,8 +65,7 @@ async def test_login_fails_alike_when_email_or_password_is_wrong(
     client: AsyncClient, user: SignedInUser
 ) -> None:
     wrong_password = await log_in(client, "wrong")
-    form = {"username": "nobody@example.com", "password": PASSWORD}
-    unknown_email = await client.post("/api/v1/auth/token", data=form)
+    unknown_email = await log_in(client, email="nobody@example.com")
     assert wrong_password.status_code == unknown_email.status_code == 401
     assert wrong_password.json()["detail"] == unknown_email.json()["detail"]
 

@@ -24,11 +24,6 @@ HOUR = timedelta(hours=1)
 SESSIONS = "/api/v1/auth/sessions"
 
 
-async def log_in_for(client: AsyncClient, scope: str) -> Response:
-    form = {"username": "ada@example.com", "password": PASSWORD, "scope": scope}
-    return await client.post("/api/v1/auth/token", data=form)
-
-
 def bearer(response: Response) -> dict[str, str]:
     return {"Authorization": f"Bearer {response.json()['access_token']}"}
 
@@ -125,7 +120,7 @@ async def test_token_is_only_good_for_the_scopes_asked_for(
     client: AsyncClient, user: SignedInUser, database: Database
 ) -> None:
     await write(database, role=Role.ADMIN)
-    pair = await log_in_for(client, "admin")
+    pair = await log_in(client, scope="admin")
     assert (await read_me(client, pair.json()["access_token"])).status_code == 200
     response = await client.get(SESSIONS, headers=bearer(pair))
     assert response.status_code == 403
@@ -136,7 +131,7 @@ async def test_refresh_widens_no_scope(
     client: AsyncClient, user: SignedInUser, database: Database
 ) -> None:
     await write(database, role=Role.ADMIN)
-    pair = await log_in_for(client, "admin")
+    pair = await log_in(client, scope="admin")
     renewed = await refresh(client, pair.json()["refresh_token"])
     assert (await client.get(SESSIONS, headers=bearer(renewed))).status_code == 403
 
@@ -144,7 +139,7 @@ async def test_refresh_widens_no_scope(
 async def test_login_tells_the_scope_when_it_is_less_than_asked_for(
     client: AsyncClient, user: SignedInUser
 ) -> None:
-    response = await log_in_for(client, "account admin invented")
+    response = await log_in(client, scope="account admin invented")
     assert response.json()["scope"] == "account"
     granted = jwt.get_unverified_claims(response.json()["access_token"])
     assert granted["scope"] == "account"
@@ -153,7 +148,7 @@ async def test_login_tells_the_scope_when_it_is_less_than_asked_for(
 async def test_login_is_refused_when_no_scope_can_be_granted(
     client: AsyncClient, user: SignedInUser
 ) -> None:
-    assert (await log_in_for(client, "admin")).json()["error"] == "invalid_scope"
+    assert (await log_in(client, scope="admin")).json()["error"] == "invalid_scope"
 
 
 @pytest.mark.parametrize("role", Role)
@@ -180,8 +175,7 @@ async def test_login_is_slowed_down_alike_when_the_email_is_unknown(
     await sign_up(state, "ada@example.com")
     async with connect(app, state) as client:
         for email in ("ada@example.com", "nobody@example.com"):
-            form = {"username": email, "password": "wrong"}
-            answers = [await client.post("/api/v1/auth/token", data=form) for _ in range(4)]
+            answers = [await log_in(client, "wrong", email) for _ in range(4)]
             assert [answer.status_code for answer in answers] == [401, 401, 401, 429]
             assert answers[3].headers["retry-after"] == "1"
 
