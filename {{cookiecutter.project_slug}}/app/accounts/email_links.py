@@ -8,7 +8,6 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
-import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.accounts import repository
@@ -23,8 +22,6 @@ from app.errors import ForbiddenError, InvalidInputError
 from app.security_events import SecurityEvent, record_event
 from app.settings import Settings
 from app.throttling.service import Attempt, ThrottlePolicy, login_policy, trust_address
-
-log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 # Each counts apart.
 MailReason = Literal["sign-up", "verify-email", "reset-password"]
