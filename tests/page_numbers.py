@@ -63,6 +63,7 @@ NUMBERS: dict[str, dict[str, Source]] = {
         "| 1024 | {} (systemd)": Source("deploy/systemd/app@.service", r"LimitNOFILE=(\d+)"),
         "| none | {} s | with all that waits": DEADLINE,
         "in no order | {} s, first": POOL_WAIT,
+        "100 | 100, {} for the workers": Source("DATABASE_CONNECTION_BUDGET"),
         "`command_timeout` | none | {} s": Source("DATABASE_COMMAND_TIMEOUT_SECONDS"),
         "| never | {} s | a firewall": Source("DATABASE_POOL_RECYCLE_SECONDS"),
         "`statement_timeout` | none | {} s": Source("STATEMENT_TIMEOUT_SECONDS"),

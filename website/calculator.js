@@ -93,7 +93,7 @@ const INPUTS = [
   ["cores", "Cores of each replica", 4, 0.1, 256, 0.1],
   ["memoryMib", "Memory of each replica, MiB", 4096, 64, 1048576, 1],
   ["replicas", "Replicas", 1, 1, 1000, 1],
-  ["maxConnections", "max_connections of PostgreSQL", 100, 11, 10000, 1],
+  ["maxConnections", "max_connections of PostgreSQL", 100, 30, 10000, 1],
   ["longestSeconds", "Longest request, seconds", 25, 10, 3600, 1],
   ["heldMs", "A request holds a connection for, ms", 5, 0.1, 60000, 0.1],
 ];

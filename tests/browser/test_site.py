@@ -102,7 +102,7 @@ def test_calculator_plans_as_the_service_does(browser: Browser, url: str) -> Non
             "cores": chosen.choice([chosen.randint(1, 128), chosen.randint(1, 640) / 10]),
             "memoryMib": chosen.randint(64, 2**18),
             "replicas": chosen.randint(1, 60),
-            "maxConnections": chosen.choice([100, chosen.randint(11, 5000)]),
+            "maxConnections": chosen.choice([100, chosen.randint(30, 5000)]),
             "longestSeconds": chosen.randint(10, 600),
         }
         for _ in range(PLANS)
@@ -126,9 +126,9 @@ def test_calculator_plans_as_the_service_does(browser: Browser, url: str) -> Non
 def test_calculator_answers_what_is_typed(browser: Browser, url: str) -> None:
     page = browser.new_page(base_url=url, viewport=PHONE)
     page.goto("/docs/calculator.html")
-    expect(page.get_by_text("24 of 90")).not_to_be_visible()
+    expect(page.get_by_text("24 of 80")).not_to_be_visible()
     page.get_by_label("Cores of each replica").fill("2")
-    expect(page.get_by_text("24 of 90")).to_be_visible()
+    expect(page.get_by_text("24 of 80")).to_be_visible()
     assert page.get_by_text("REQUEST_DEADLINE_SECONDS=").count() == 0
     page.get_by_label("Longest request, seconds").fill("100")
     expect(page.get_by_text("REQUEST_DEADLINE_SECONDS=100")).to_be_visible()
