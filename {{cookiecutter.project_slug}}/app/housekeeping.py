@@ -2,13 +2,11 @@
 
 from datetime import timedelta
 
-from procrastinate import JobContext
-
 from app.accounts import sessions
 from app.database import Database
 from app.events import repository as events
 from app.jobs import repository as jobs
-from app.jobs.queue import queue, work_of
+from app.jobs.queue import Work, task
 from app.settings import Settings
 
 # More would hold its locks for too long.
@@ -26,8 +24,6 @@ async def purge(database: Database, settings: Settings) -> int:
     return total
 
 
-@queue.periodic(cron="*/10 * * * *")
-@queue.task(name="purge", pass_context=True)
-async def purge_expired(context: JobContext, timestamp: int) -> None:
-    work = work_of(context)
+@task("purge", may_run_twice=True, cron="*/10 * * * *")
+async def purge_expired(work: Work, timestamp: int) -> None:
     await purge(work.database, work.settings)

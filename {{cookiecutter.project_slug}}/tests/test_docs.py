@@ -15,7 +15,7 @@ FOLDERS = "|".join(path.name for path in ROOT.iterdir() if path.is_dir() and pat
 SETTINGS = {name.upper() for name in AllSettings.model_fields} | {"HTTP_PORT"}
 SETTINGS |= vars(environment_variables).keys()
 # Pages go on to speak of the example when `make remove-example` has taken it away.
-EXAMPLE = {"app/items/", "app/admin/views/items.py"}
+EXAMPLE = {"app/items/", "app/items/repository.py", "app/admin/views/items.py"}
 REMOVED = set() if (ROOT / "app/items").exists() else EXAMPLE
 TEXTS = {page.relative_to(ROOT): page.read_text(encoding="utf-8") for page in PAGES}
 

@@ -9,13 +9,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Literal
 from uuid import UUID
 
-from procrastinate import JobContext
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.accounts import repository
 from app.accounts.models import EmailToken, User
 from app.accounts.tokens import hash_opaque_token, new_opaque_token
-from app.jobs.queue import Backoff, Work, queue, work_of
+from app.jobs.queue import Work, task
 from app.mail import is_set_up
 from app.security_events import SecurityEvent, hash_email, record_event
 from app.settings import Settings
@@ -40,19 +39,17 @@ _MESSAGES: Mapping[Purpose, tuple[str, str]] = {
 }
 
 
-@queue.task(name="accounts.verify-email", retry=Backoff(), pass_context=True)
-async def send_verification(context: JobContext, user_id: str) -> None:
-    work = work_of(context)
+@task("accounts.verify-email", may_run_twice=True)
+async def send_verification(work: Work, user_id: str) -> None:
     async with work.database.transaction() as session:
         user = await session.get(User, UUID(user_id))
     if user is not None:
         await _send_link(work, user.id, user.email, "verify-email")
 
 
-@queue.task(name="accounts.reset-password", retry=Backoff(), pass_context=True)
-async def send_password_reset(context: JobContext, email: str) -> None:
+@task("accounts.reset-password", may_run_twice=True)
+async def send_password_reset(work: Work, email: str) -> None:
     """To whoever is registered with it; nothing happens when nobody is."""
-    work = work_of(context)
     user = await repository.get_credentials(work.database, email)
     if user is None:
         hashed = hash_email(work.settings, email)
@@ -62,9 +59,8 @@ async def send_password_reset(context: JobContext, email: str) -> None:
         await _send_link(work, user.user_id, email, "reset-password")
 
 
-@queue.task(name="accounts.password-notice", retry=Backoff(), pass_context=True)
-async def send_password_notice(context: JobContext, email: str, changed_at: str) -> None:
-    work = work_of(context)
+@task("accounts.password-notice", may_run_twice=True)
+async def send_password_notice(work: Work, email: str, changed_at: str) -> None:
     text = (
         f"The password of your account at {_address(work.settings)}"
         f" was changed at {changed_at}.\n\n"
@@ -78,8 +74,7 @@ async def enqueue_password_notice(session: AsyncSession, settings: Settings, ema
     """Tells the owner, where mail is set up."""
     if is_set_up(settings):
         changed_at = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
-        job = send_password_notice.configure(connection=session)
-        await job.defer_async(email=email, changed_at=changed_at)
+        await send_password_notice.enqueue(session, email=email, changed_at=changed_at)
 
 
 async def _send_link(work: Work, user_id: UUID, to: str, purpose: Purpose) -> None:

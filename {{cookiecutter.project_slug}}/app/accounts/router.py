@@ -112,8 +112,7 @@ async def request_email_verification(
     """Send you another link that verifies your email address."""
     await email_links.admit_request(database, settings, "verify-email", current_user.email, origin)
     async with database.transaction() as session:
-        job = jobs.send_verification.configure(connection=session)
-        await job.defer_async(user_id=str(current_user.id))
+        await jobs.send_verification.enqueue(session, user_id=str(current_user.id))
 
 
 @auth.post("/verify-email", status_code=204, responses=problem_responses(403))
@@ -129,8 +128,7 @@ async def request_password_reset(
     """Send a link to reset the password; the answer is the same when nobody has the address."""
     await email_links.admit_request(database, settings, "reset-password", body.email, origin)
     async with database.transaction() as session:
-        job = jobs.send_password_reset.configure(connection=session)
-        await job.defer_async(email=body.email)
+        await jobs.send_password_reset.enqueue(session, email=body.email)
 
 
 @auth.post("/password-reset", status_code=204, responses=problem_responses(403))

@@ -56,8 +56,7 @@ async def sign_up(authenticator: Authenticator, body: UserCreate) -> UserOut:
     async def verify(session: AsyncSession, user: User) -> None:
         # Without a mail server nothing is sent but what somebody asks for.
         if is_set_up(authenticator.settings):
-            job = jobs.send_verification.configure(connection=session)
-            await job.defer_async(user_id=str(user.id))
+            await jobs.send_verification.enqueue(session, user_id=str(user.id))
 
     user = await register_user(authenticator.database, authenticator.hasher, body, then=verify)
     record_event(SecurityEvent.SIGNED_UP, user.id)

@@ -2,26 +2,31 @@
 
 import asyncio
 import faulthandler
+import json
 import logging
 import os
 import random
+import re
 import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import cast
 
 import structlog
-from procrastinate import JobContext
+from procrastinate import App, BaseRetryStrategy, JobContext, RetryDecision
 from procrastinate.app import WorkerOptions
+from procrastinate.connector import BaseAsyncConnector
+from procrastinate.jobs import Job
 from procrastinate.worker import Worker
 from prometheus_client import CollectorRegistry, start_http_server
 
 from app.database import Database, close_engine, create_engine
 from app.errors import AppError
 from app.jobs import repository
-from app.jobs.queue import RETRIES_MAX, SessionConnector, Work, queue
+from app.jobs.queue import TASKS, Work
 from app.mail import build_mailer
 from app.metrics import JOB_SECONDS, JOBS, JOBS_OLDEST_SECONDS
 from app.settings import Settings
@@ -39,11 +44,69 @@ STUCK_SECONDS = 60
 CARE_SECONDS_MAX = 10
 # Of a job, to clean up once it is cancelled.
 CANCEL_SECONDS = 3
+# 5 s, 15 s, 45 s ... the last after about 3 hours; then the job has failed, and stays.
+RETRIES_MAX = 8
+FIRST_RETRY_SECONDS = 5
+RETRY_FACTOR = 3
+
+# %(name)s of psycopg is :name of SQLAlchemy, in brackets where a :: follows.
+_PARAMETER = re.compile(r"%\((\w+)\)s")
+
+
+class Backoff(BaseRetryStrategy):
+    def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:
+        if job.attempts >= RETRIES_MAX:
+            return None
+        # Those that failed together do not come back together.
+        seconds = FIRST_RETRY_SECONDS * RETRY_FACTOR**job.attempts * random.uniform(0.5, 1.5)  # noqa: S311
+        return RetryDecision(retry_at=datetime.now(UTC) + timedelta(seconds=seconds))
+
+
+class Connector(BaseAsyncConnector):
+    """Runs procrastinate's statements in sessions of ours: no second pool, and every connection is
+    what app/database.py makes it."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        # What a lost answer has done is not known: the job may be marked as running by nobody.
+        self.has_failed = asyncio.Event()
+
+    async def execute_query_async(self, query: str, **arguments: object) -> None:
+        await self.execute_query_all_async(query, **arguments)
+
+    async def execute_query_one_async(self, query: str, **arguments: object) -> dict[str, object]:
+        return (await self.execute_query_all_async(query, **arguments))[0]
+
+    async def execute_query_all_async(
+        self, query: str, **arguments: object
+    ) -> list[dict[str, object]]:
+        sql = _PARAMETER.sub(r"(:\1)", query)
+        values = {
+            name: json.dumps(value) if isinstance(value, dict) else value
+            for name, value in arguments.items()
+        }
+        try:
+            async with self._database.transaction() as session:
+                return [{**row} for row in await repository.execute(session, sql, values)]
+        except Exception:
+            self.has_failed.set()
+            raise
+
+
+def build_queue(connector: Connector, work: Work) -> App:
+    queue = App(connector=connector)
+    for one in TASKS.values():
+        retry = Backoff() if one.may_run_twice else False
+        made = queue.task(name=one.name, retry=retry)(partial(one.run, work))
+        if one.cron:
+            queue.periodic(cron=one.cron)(made)
+    return queue
 
 
 def run(settings: Settings, server: ServerSettings) -> None:
     """Until TERM or INT; after HUP with what is then installed and set."""
-    # The middleware writes these, without the arguments.
+    # Its lines have the arguments of the jobs; the middleware writes some without.
+    logging.getLogger("procrastinate").setLevel(logging.WARNING)
     logging.getLogger("procrastinate.worker").setLevel(logging.CRITICAL)
     # A task that nobody knows.
     logging.getLogger("procrastinate.worker.worker").setLevel(logging.ERROR)
@@ -80,16 +143,16 @@ def _tell(told: asyncio.Future[int], number: int) -> None:
 
 async def _run_worker(work: Work, concurrency: int, told: asyncio.Future[int]) -> None:
     """Until it is told to end, or a statement has failed: a new one then takes over."""
-    connector = SessionConnector(work.database)
-    with queue.replace_connector(connector):
-        worker = asyncio.create_task(queue.run_worker_async(**_options(work, concurrency)))
-        failing = asyncio.create_task(connector.has_failed.wait())
-        waited = cast("list[asyncio.Future[None]]", [worker, failing, told])
-        await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
-        failing.cancel()
-        worker.cancel()
-        seconds = work.settings.jobs_graceful_seconds + CANCEL_SECONDS
-        ended, _ = await asyncio.wait({worker}, timeout=seconds)
+    connector = Connector(work.database)
+    queue = build_queue(connector, work)
+    worker = asyncio.create_task(queue.run_worker_async(**_options(work.settings, concurrency)))
+    failing = asyncio.create_task(connector.has_failed.wait())
+    waited = cast("list[asyncio.Future[None]]", [worker, failing, told])
+    await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+    failing.cancel()
+    worker.cancel()
+    seconds = work.settings.jobs_graceful_seconds + CANCEL_SECONDS
+    ended, _ = await asyncio.wait({worker}, timeout=seconds)
     if not ended:
         log.error("jobs ignore that they are cancelled")
         os._exit(1)
@@ -100,8 +163,7 @@ async def _run_worker(work: Work, concurrency: int, told: asyncio.Future[int]) -
         await asyncio.wait({told}, timeout=random.uniform(1, 3))  # noqa: S311
 
 
-def _options(work: Work, concurrency: int) -> WorkerOptions:
-    settings = work.settings
+def _options(settings: Settings, concurrency: int) -> WorkerOptions:
     return {
         "concurrency": concurrency,
         "fetch_job_polling_interval": settings.jobs_poll_seconds,
@@ -113,7 +175,6 @@ def _options(work: Work, concurrency: int) -> WorkerOptions:
         "update_heartbeat_interval": settings.jobs_silent_seconds / 3,
         "stalled_worker_timeout": settings.jobs_silent_seconds,
         "install_signal_handlers": False,
-        "additional_context": {"work": work},
         "worker_middleware": [_observe],
     }
 
@@ -168,7 +229,7 @@ def _serve_metrics(server: ServerSettings) -> bool:
 
 async def _rescue(work: Work) -> None:
     silent_for = timedelta(seconds=work.settings.jobs_silent_seconds)
-    names = [name for name, task in queue.tasks.items() if task.retry_strategy]
+    names = [name for name, one in TASKS.items() if one.may_run_twice]
     rescued = await repository.rescue_jobs(work.database, silent_for, names, RETRIES_MAX)
     for job in rescued:
         log.warning("job of a lost process", job=job.task_name, job_id=job.id, now=job.status)

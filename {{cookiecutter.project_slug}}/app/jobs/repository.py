@@ -1,7 +1,8 @@
 """SQL about the queue as a whole, on the tables of procrastinate."""
 
+import json
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from sqlalchemy import RowMapping, text
@@ -24,6 +25,12 @@ class RescuedJob(NamedTuple):
     status: str
 
 
+_ENQUEUE = text("""
+    SELECT unnest(procrastinate_defer_jobs_v1(ARRAY[CAST(
+        ROW('default', :task_name, 0, NULL, NULL, CAST(:arguments AS jsonb), :at)
+        AS procrastinate_job_to_defer_v1
+    )]))
+""")
 _COUNT = text("""
     SELECT
         count(*) FILTER (WHERE status = 'todo'),
@@ -70,6 +77,16 @@ _DELETE_FINISHED = text("""
     )
     SELECT count(*) FROM deleted
 """)
+
+
+async def enqueue(
+    session: AsyncSession,
+    task_name: str,
+    arguments: Mapping[str, object],
+    at: datetime | None = None,
+) -> int:
+    values = {"task_name": task_name, "arguments": json.dumps(arguments), "at": at}
+    return int((await session.execute(_ENQUEUE, values)).scalar_one())
 
 
 async def execute(

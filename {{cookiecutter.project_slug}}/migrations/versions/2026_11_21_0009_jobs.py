@@ -3,7 +3,7 @@
 Revision: 0009, follows 0008, made 2026-11-21 23:30:00+00:00
 
 The tables of procrastinate 3.10, by the migrations in its package. When a newer one brings another
-file, tests/jobs/test_migration.py fails: add a revision like this one that runs it.
+file, tests/jobs/test_queue.py fails: add a revision like this one that runs it.
 """
 
 from pathlib import Path

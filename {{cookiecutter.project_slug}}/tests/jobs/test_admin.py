@@ -16,8 +16,7 @@ from tests.job_runner import run_jobs
 @pytest.fixture
 async def job_id(state: State, admin_id: UUID) -> str:
     async with state["database"].transaction() as session:
-        task = send_verification.configure(connection=session)
-        return str(UUID(int=await task.defer_async(user_id=str(admin_id))))
+        return str(UUID(int=await send_verification.enqueue(session, user_id=str(admin_id))))
 
 
 async def set_status(state: State, status: str) -> None:

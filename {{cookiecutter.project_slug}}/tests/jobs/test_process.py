@@ -19,7 +19,7 @@ from procrastinate.types import JSONDict
 from pydantic import PostgresDsn
 
 from app.database import Database, create_engine
-from app.jobs.queue import queue
+from app.jobs.queue import TASKS
 from app.settings import Settings
 from development import postgres
 from development.ports import free_port
@@ -111,18 +111,16 @@ def enqueue(settings: Settings, task: str, *jobs: JSONDict) -> None:
         engine = create_engine(settings)
         database = Database(engine, 1, 3)
         async with database.transaction() as session:
-            await queue.tasks[task].configure(connection=session).batch_defer_async(*jobs)
+            for arguments in jobs:
+                await TASKS[task].enqueue(session, **arguments)
         await engine.dispose()
 
     asyncio.run(enqueue())
 
 
 def lines(folder: Path) -> list[str]:
-    """Without the process ids."""
-    file = folder / "lines"
-    return (
-        [line.rpartition(" ")[0] for line in file.read_text().splitlines()] if file.exists() else []
-    )
+    (file := folder / "lines").touch()
+    return file.read_text().splitlines()
 
 
 def job(folder: Path, number: int, seconds: float) -> JSONDict:

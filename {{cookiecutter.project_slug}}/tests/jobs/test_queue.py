@@ -4,23 +4,19 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from procrastinate import App
 from procrastinate.jobs import Job
 from procrastinate.schema import SchemaManager
 from sqlalchemy import func, select
 
+from app.accounts.jobs import send_password_reset
 from app.database import Database
 from app.jobs import models, repository
-from app.jobs.queue import RETRIES_MAX, Backoff, SessionConnector
+from app.jobs.process import RETRIES_MAX, Backoff
 from app.settings import Settings
 from tests.job_runner import run_jobs
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def queue() -> App:
-    return App(connector=SessionConnector())
+NOBODY = "nobody@example.com"
 
 
 async def count(database: Database) -> tuple[int]:
@@ -30,33 +26,34 @@ async def count(database: Database) -> tuple[int]:
 
 
 async def test_job_exists_exactly_if_its_transaction_is_committed(
-    committing_database: Database, queue: App
+    committing_database: Database,
 ) -> None:
-    task = queue.task(name="test")(print)
     with pytest.raises(ZeroDivisionError):
         async with committing_database.transaction() as session:
-            await task.configure(connection=session).defer_async(text="lost")
+            await send_password_reset.enqueue(session, email=NOBODY)
             raise ZeroDivisionError
     assert await count(committing_database) == (0,)
     async with committing_database.transaction() as session:
-        await task.configure(connection=session).defer_async(text="kept")
+        await send_password_reset.enqueue(session, email=NOBODY)
     assert await count(committing_database) == (1,)
 
 
-async def test_enqueueing_is_refused_without_a_session(queue: App) -> None:
-    with pytest.raises(TypeError, match="connection=session"):
-        await queue.task(name="test")(print).defer_async()
+async def test_job_waits_until_its_time_has_come(database: Database, settings: Settings) -> None:
+    now = datetime.now(UTC)
+    async with database.transaction() as session:
+        await send_password_reset.enqueue_at(session, now + timedelta(hours=1), email=NOBODY)
+    assert await run_jobs(database, settings) == []
+    async with database.transaction() as session:
+        await send_password_reset.enqueue_at(session, now - timedelta(hours=1), email=NOBODY)
+    assert await run_jobs(database, settings) == ["accounts.reset-password"]
 
 
 def test_retries_come_later_each_time_and_not_together() -> None:
     def wait_seconds(attempts: int) -> float | None:
         job = Job(queue="", lock=None, queueing_lock=None, task_name="", attempts=attempts)
         decision = Backoff().get_retry_decision(exception=ValueError(), job=job)
-        return (
-            (decision.retry_at - datetime.now(UTC)).total_seconds()
-            if decision and decision.retry_at
-            else None
-        )
+        at = decision and decision.retry_at
+        return (at - datetime.now(UTC)).total_seconds() if at else None
 
     first = {round(wait_seconds(0) or 0, 3) for _ in range(100)}
     assert 2.4 < min(first) < max(first) < 7.6
@@ -65,21 +62,15 @@ def test_retries_come_later_each_time_and_not_together() -> None:
     assert wait_seconds(RETRIES_MAX) is None
 
 
-async def test_finished_jobs_are_deleted_when_they_are_old(
-    committing_database: Database, queue: App
-) -> None:
-    task = queue.task(name="test")(print)
+async def test_finished_jobs_are_deleted_when_they_are_old(committing_database: Database) -> None:
     async with committing_database.transaction() as session:
-        await task.configure(connection=session).batch_defer_async({}, {})
+        for _ in range(2):
+            await send_password_reset.enqueue(session, email=NOBODY)
         [cancelled, _] = (await session.scalars(select(models.Job).order_by(models.Job.id))).all()
         cancelled.status = "cancelled"
     assert await repository.delete_finished(committing_database, timedelta(hours=1)) == 0
     assert await repository.delete_finished(committing_database, timedelta(0)) == 1
     assert await count(committing_database) == (1,)
-
-
-async def test_jobs_of_a_test_run_in_order(database: Database, settings: Settings) -> None:
-    assert await run_jobs(database, settings) == []
 
 
 def test_migrations_have_run_all_files_of_procrastinate() -> None:
