@@ -9,7 +9,6 @@ from tests.system.attack import FORM, REFUSED, Attack, Target, form
 JSON = "Content-Type: application/json"
 FORM_HEADER = f"Content-Type: {FORM}"
 ITEMS, TOKEN = "/api/v1/items", "/api/v1/auth/token"
-OWN = "Origin: http://localhost:{}"
 
 
 def _segment(value: object) -> str:
