@@ -2,8 +2,9 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 import click
 from pydantic import ValidationError
@@ -24,6 +25,8 @@ from app.settings import Settings
 from server.logs import configure_logging
 from server.settings import describe
 
+Result = TypeVar("Result")
+
 
 @click.command()
 @click.option("--email", prompt=True)
@@ -35,10 +38,7 @@ def create_admin(email: str, password_stdin: bool) -> None:
         body = UserCreate.model_validate({"email": email, "password": password})
     except ValidationError as error:
         raise click.ClickException(describe(error)) from error
-    try:
-        asyncio.run(_create_admin(body))
-    except AppError as error:
-        raise click.ClickException(str(error.detail)) from error
+    _run(_create_admin(body))
     click.echo(f"{body.email} may log in at /admin.")
 
 
@@ -46,11 +46,7 @@ def create_admin(email: str, password_stdin: bool) -> None:
 @click.option("--email", prompt=True)
 def reset_second_factor(email: str) -> None:
     """Let an administrator without phone and recovery codes set up another second factor."""
-    try:
-        is_removed = asyncio.run(_reset_second_factor(read_email(email)))
-    except AppError as error:
-        raise click.ClickException(str(error.detail)) from error
-    if not is_removed:
+    if not _run(_reset_second_factor(read_email(email))):
         raise click.ClickException("Nobody with this email has a second factor.")
     click.echo(f"{email} sets up another one with the next login; all sessions have ended.")
 
@@ -67,17 +63,21 @@ async def _reset_second_factor(email: str) -> bool:
 @click.command()
 def purge() -> None:
     """Delete what has expired: sessions, email tokens, counted attempts, events, jobs."""
-    try:
-        deleted = asyncio.run(_purge())
-    except AppError as error:
-        raise click.ClickException(str(error.detail)) from error
-    click.echo(f"{deleted} expired rows deleted.")
+    click.echo(f"{_run(_purge())} expired rows deleted.")
 
 
 async def _purge() -> int:
     settings = Settings.load()
     async with open_database(settings) as database:
         return await housekeeping.purge(database, settings)
+
+
+def _run(work: Coroutine[object, object, Result]) -> Result:
+    """What cannot be done becomes one sentence."""
+    try:
+        return asyncio.run(work)
+    except AppError as error:
+        raise click.ClickException(str(error.detail)) from error
 
 
 @asynccontextmanager
