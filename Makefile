@@ -14,7 +14,7 @@ DEST ?=
 BEGAN := $(shell date +%s)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench bench-compare site check fix bake
+.PHONY: help demo test bench bench-cost bench-compare site check fix bake
 
 help: ## Show the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -31,6 +31,9 @@ test: ## Run all tests: hooks, a generated service, faults, attacks, Compose, sy
 
 bench: ## Generate a service and compare its cost with a bare FastAPI route (about 3 minutes)
 	@$(RUN) --no-dev python -m bench $(ARGS)
+
+bench-cost: ## Measure what logs, metrics, ids and traces cost a request (about 2 minutes)
+	@$(RUN) --no-dev python -m bench --observability $(ARGS)
 
 bench-compare: ## Put servers beside each other: NAME=workers (pool, waits, nginx, servers, ...)
 	@$(RUN) --no-dev python -m bench --compare "$(NAME)" $(ARGS)

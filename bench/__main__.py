@@ -18,6 +18,7 @@ REPOSITORY = HERE.parent
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--compare", choices=COMPARISONS)
+    parser.add_argument("--observability", action="store_true")
     parser.add_argument("--into", type=Path, help="instead of docs/data, and no page is written")
     options, others = parser.parse_known_args()
     with tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as folder:
@@ -32,6 +33,8 @@ def main() -> int:
                 output = (options.into or DATA).resolve() / f"{options.compare}.json"
                 measure[-1 - len(others)] = str(HERE / "interleave.py")
                 measure += [options.compare, str(output), comparisons_python()]
+            elif options.observability:
+                measure[-1 - len(others)] = str(HERE / "observability.py")
             run("measured", measure, project, PYTHONPATH=f"{project}:{REPOSITORY}:{HERE}")
         except DemoError as error:
             print(error, file=sys.stderr)

@@ -9,7 +9,7 @@ from tests.conftest import REPOSITORY, SERVICE
 
 PACKAGES = ("app", "server", "doctor", "development", "manage", "tests")
 # Lines of Python, blank ones and comments included; rules and sentences of the doctor are TOML.
-LINES_MAX = {"app": 8_385, "server": 1_925, "doctor + development": 5_060}
+LINES_MAX = {"app": 8_390, "server": 1_935, "doctor + development": 5_060}
 # What we want to come back to.
 LINES_GOAL = {"app": 4_500, "server": 900, "doctor + development": 3_087}
 FUNCTION_LINES_MAX = 40

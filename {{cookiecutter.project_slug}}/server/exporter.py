@@ -18,7 +18,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from server.metric_files import MetricFiles, make_directory, retire
-from server.metrics import METRICS_VARIABLE, use_own_files
+from server.metrics import METRICS_VARIABLE, Gauge, use_own_files
 from server.settings import ServerSettings
 
 log = logging.getLogger(__name__)
@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 POLL_SECONDS = 0.5
 # An address that is taken, such as by the instance that this one replaces, is tried again.
 BIND_RETRY_SECONDS = 1
+
+
+_STARTED = Gauge("server_start_timestamp_seconds", "When the master began")
 
 
 class Listener(Protocol):
@@ -55,6 +58,7 @@ class Exporter:
         # Where prometheus-client looks.
         os.environ[METRICS_VARIABLE] = str(directory)
         use_own_files()
+        _STARTED.set(time.time())
         return cls(directory, settings.metrics_host, settings.metrics_port)
 
     def keep_running(self, listeners: Sequence[Listener]) -> None:

@@ -65,6 +65,9 @@ def pre_fork(server: Arbiter, worker: Worker) -> None:
     worker.replaces = free[: math.ceil(len(free) / to_fork)]
     worker.starts_after = stopping if free else set()
     _STARTS.add()
+    # An alert sees what is added to a counter, not where it began.
+    for reason in ("crashed", "stalled", "not_started"):
+        _ENDS.add(0, reason)
 
 
 def child_exit(server: Arbiter, worker: Worker) -> None:

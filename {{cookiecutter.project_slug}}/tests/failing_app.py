@@ -1,11 +1,16 @@
 """The service with routes that fail, for tests of what the log and error reports say of it."""
 
+import asyncio
+import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 from fastapi import BackgroundTasks, FastAPI, WebSocket
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
+from sqlalchemy import func, select
 
+from app.database import DatabaseDep
 from app.main import create_app as create_service
 
 SECRET = "s3cret-that-nobody-may-read"
@@ -28,6 +33,8 @@ async def half_an_answer() -> AsyncIterator[str]:
 
 
 def create_app() -> FastAPI:
+    if Path("broken").exists():
+        raise RuntimeError("this release is broken")
     app = create_service()
 
     @app.get("/fails")
@@ -50,5 +57,18 @@ def create_app() -> FastAPI:
     async def fails_late(websocket: WebSocket) -> None:
         await websocket.accept()
         fail()
+
+    @app.get("/waits")
+    async def waits(seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    @app.get("/blocks")
+    async def blocks(seconds: float) -> None:
+        time.sleep(seconds)  # noqa: ASYNC251 (that is what it does)
+
+    @app.get("/holds")
+    async def holds(seconds: float, database: DatabaseDep) -> None:
+        async with database.transaction() as session:
+            await session.execute(select(func.pg_sleep(seconds)))
 
     return app

@@ -23,6 +23,7 @@ pytestmark = pytest.mark.system
 
 CLIENTS = 4
 ANSWERS_MIN = 200
+ANSWER_SECONDS = 0.1
 
 
 class Service:
@@ -174,9 +175,23 @@ def test_metrics_answer_when_all_workers_are_stuck(start: Start, tmp_path: Path)
     with pytest.raises(httpx2.TimeoutException):
         while not all(stall.done() for stall in stalls):
             httpx2.get(f"http://127.0.0.1:{gunicorn.port}/pid", timeout=1)
-    began = time.monotonic()
-    service.metrics()
-    assert time.monotonic() - began < 0.5
+    assert answers_within(service) < ANSWER_SECONDS
+
+
+def test_metrics_answer_when_the_database_is_away(serve: Serve) -> None:
+    service = serve()
+    assert service.gunicorn.get("/readyz").status_code == httpx2.codes.SERVICE_UNAVAILABLE
+    assert answers_within(service) < ANSWER_SECONDS
+
+
+def answers_within(service: Service) -> float:
+    """The best of five: other tests use the machine as well."""
+    seconds = []
+    for _ in range(5):
+        began = time.perf_counter()
+        httpx2.get(service.url, timeout=1).raise_for_status()
+        seconds.append(time.perf_counter() - began)
+    return min(seconds)
 
 
 def test_nothing_listens_when_metrics_are_off(start: Start, tmp_path: Path) -> None:
