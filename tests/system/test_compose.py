@@ -135,19 +135,20 @@ case "$*" in
 "compose ps --quiet service") echo "$OLD" ;;
 "compose ps --all --quiet service") printf '%s\\n' "$OLD" new ;;
 *--scale*) exit "$SCALED" ;;
+*"exec -T nginx"*) exit "$NGINX" ;;
 esac
 """
     )
     for file in folder.iterdir():
         file.chmod(0o755)
 
-    def release(old: str, scaled: str = "0") -> tuple[int, list[str]]:
+    def release(old: str, scaled: str = "0", nginx: str = "0") -> tuple[int, list[str]]:
         calls = tmp_path / "calls"
         changes = {"PATH": f"{folder}:{os.environ['PATH']}", "CALLS": str(calls)}
         script = REPOSITORY / SERVICE / "deploy/compose/release.sh"
         done = subprocess.run(
             [script],
-            env=own_environment() | changes | {"OLD": old, "SCALED": scaled},
+            env=own_environment() | changes | {"OLD": old, "SCALED": scaled, "NGINX": nginx},
             capture_output=True,
             check=False,
         )
@@ -174,6 +175,14 @@ def test_old_container_stays_when_the_new_one_is_broken(
     assert code == 1
     assert "rm --force new" in calls
     assert not [call for call in calls if call.startswith("stop")]
+
+
+def test_nothing_is_started_when_nginx_refuses_its_files(
+    docker: Callable[..., tuple[int, list[str]]],
+) -> None:
+    code, calls = docker(old="old", nginx="1")
+    assert code == 1
+    assert not [call for call in calls if "--scale" in call or call.startswith("stop")]
 
 
 def test_everything_starts_when_nothing_runs(
