@@ -20,6 +20,8 @@ Require = Callable[[str], str]
 
 PROGRAMS = ("dockerd", "docker", "containerd", "runc", "iptables")
 STARTS_WITHIN_SECONDS = 120
+# Building an image takes longest.
+COMMAND_SECONDS = 600
 # What the engine keeps of each container, its log first of all, is on a disk of its own, which a
 # test fills; that of the database has room.
 LOG_DISK_BYTES = 24 * 2**20
@@ -59,6 +61,7 @@ class Engine:
             capture_output=True,
             text=True,
             check=False,
+            timeout=COMMAND_SECONDS,
         )
 
     def start(self) -> None:

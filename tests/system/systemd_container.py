@@ -23,6 +23,8 @@ PACKAGES = ("ca-certificates", "curl", "dbus", "nginx-light", "openssl", "postgr
 PYTHON = ("python3", "python3-venv")
 SYSTEMD = ("systemd", "systemd-sysv")
 BOOTS_WITHIN_SECONDS = 120
+# Building an image takes longest.
+COMMAND_SECONDS = 600
 # crun, the usual one, refuses cgroups in hybrid mode; the limits are below those of the machine.
 CONFIGURATION = """
 [containers]
@@ -69,6 +71,7 @@ class Podman:
             capture_output=True,
             text=True,
             check=False,
+            timeout=COMMAND_SECONDS,
         )
 
 

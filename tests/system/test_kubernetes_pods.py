@@ -76,7 +76,10 @@ def pod(
     addresses = start_database(engine, project / "deploy/database")
     make_secrets(engine, addresses)
     migrate(engine, job, objects)
-    volumes = look(of_kind(objects, "Deployment", "service"), "spec.template.spec.volumes")
+    template = mapping(of_kind(objects, "Deployment", "service"), "spec.template.spec")
+    # What ends in a pod that is deleted, no kubelet starts again; Podman would.
+    template["restartPolicy"] = "Never"
+    volumes = template["volumes"]
     assert isinstance(volumes, list)
     [nginx] = [volume for volume in volumes if volume["name"] == "nginx"]
     del nginx["configMap"]
