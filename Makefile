@@ -14,10 +14,10 @@ DEST ?=
 BEGAN := $(shell date +%s)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench bench-cost bench-compare site check fix bake
+.PHONY: help demo test bench bench-cost bench-compare bench-conformance site check fix bake
 
 help: ## Show the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' Makefile
 
 demo: ## Generate a service, start all of it, print addresses and a login (DEST=dir keeps it)
 	@exec $(RUN) --no-dev python -m demo $(if $(DEST),"$(DEST)")
@@ -37,6 +37,9 @@ bench-cost: ## Measure what logs, metrics, ids and traces cost a request (about 
 
 bench-compare: ## Put servers beside each other: NAME=workers (pool, waits, nginx, servers, ...)
 	@$(RUN) --no-dev python -m bench --compare "$(NAME)" $(ARGS)
+
+bench-conformance: ## Put six servers to eight trials: reload, drain, kill, stall, ... (8 minutes)
+	@$(RUN) --no-dev python -m bench --conformance $(ARGS)
 
 site: ## Build the pages as a site in .cache/site/html, with search and the calculator
 	@$(RUN) python -m website

@@ -1,4 +1,4 @@
-"""`make bench`: measure a generated service; `make bench-compare`: servers in turns."""
+"""`make bench`, `make bench-compare`, `make bench-conformance`: all measure a generated service."""
 
 import argparse
 import sys
@@ -19,8 +19,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--compare", choices=COMPARISONS)
     parser.add_argument("--observability", action="store_true")
+    parser.add_argument("--conformance", action="store_true")
     parser.add_argument("--into", type=Path, help="instead of docs/data, and no page is written")
     options, others = parser.parse_known_args()
+    name = options.compare or ("conformance" if options.conformance else "")
     with tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as folder:
         # Root's database runs as another user, who has to get there.
         Path(folder).chmod(0o711)
@@ -29,12 +31,13 @@ def main() -> int:
         try:
             generate(project.parent)
             run("set up", ["make", "--no-print-directory", "migrate"], project)
-            if options.compare:
-                output = (options.into or DATA).resolve() / f"{options.compare}.json"
-                measure[-1 - len(others)] = str(HERE / "interleave.py")
-                measure += [options.compare, str(output), comparisons_python()]
+            if name:
+                script = HERE / ("interleave.py" if options.compare else "conformance.py")
+                output = (options.into or DATA).resolve() / f"{name}.json"
+                measure = [*UV_RUN, "python", str(script), *others, str(output)]
+                measure += [comparisons_python()]
             elif options.observability:
-                measure[-1 - len(others)] = str(HERE / "observability.py")
+                measure = [*UV_RUN, "python", str(HERE / "observability.py"), *others]
             run("measured", measure, project, PYTHONPATH=f"{project}:{REPOSITORY}:{HERE}")
         except DemoError as error:
             print(error, file=sys.stderr)
@@ -42,7 +45,7 @@ def main() -> int:
         finally:
             if (project / ".local").exists():
                 run("stopped", [*UV_RUN, "manage", "database", "stop"], project, quiet=True)
-    if options.compare and not options.into:
+    if name and not options.into:
         write_all()
     return 0
 

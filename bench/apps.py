@@ -162,3 +162,44 @@ def sqlalchemy_app():
             return {"name": await connection.scalar(statement)}
 
     return app
+
+
+def trial_app():
+    """For conformance.py: it waits, streams, stalls, says which process it is, or cannot start."""
+    if os.path.exists(os.environ["BREAKS_WHEN_THERE"]):
+        raise RuntimeError("The new code is broken.")
+    from fastapi import FastAPI, Response, WebSocket
+    from fastapi.responses import StreamingResponse
+
+    app = FastAPI(openapi_url=None)
+
+    @app.get("/readyz")
+    async def process_id() -> Response:
+        return Response(str(os.getpid()))
+
+    @app.get("/slow")
+    async def slow() -> dict[str, str]:
+        await asyncio.sleep(2)
+        return ANSWER
+
+    @app.get("/stall")
+    async def stall() -> dict[str, str]:
+        time.sleep(30)  # noqa: ASYNC251 (that is the trial)
+        return ANSWER
+
+    @app.get("/stream")
+    async def stream() -> StreamingResponse:
+        async def events():
+            while True:
+                yield "data: tick\n\n"
+                await asyncio.sleep(0.2)
+
+        return StreamingResponse(events(), media_type="text/event-stream")
+
+    @app.websocket("/ws")
+    async def echo(socket: WebSocket) -> None:
+        await socket.accept()
+        async for message in socket.iter_text():
+            await socket.send_text(message)
+
+    return app

@@ -31,13 +31,12 @@ RATE_SHARE = 0.6
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench-compare", description=__doc__)
-    parser.add_argument("name", choices=COMPARISONS)
     parser.add_argument("output", type=Path)
     parser.add_argument("python", help="of the comparisons' environment")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=2, help="of each of the two loads")
     options = parser.parse_args()
-    comparison = COMPARISONS[options.name]
+    comparison = COMPARISONS[options.output.stem]
     measured = measure_all(comparison, options)
     document = {
         **describe(comparison, options.python),

@@ -24,6 +24,7 @@ COLUMNS = {
 # The same work took so much longer in one round than in another: nothing can be told.
 NOISY_RATIO = 1.3
 LATE_MS_MAX = 20
+ROUNDS_MIN = 3
 COLOURS = ("#2f6fde", "#d9622b", "#2a9d63", "#a34fd0", "#c23b5a")
 WIDTH, ROW, LABELS, VALUES = 640, 28, 250, 70
 HEIGHT, MARGIN, LEGEND = 320, 48, 150
@@ -65,6 +66,8 @@ def written(value: float) -> str:
 
 def block(name: str, document: Document) -> str:
     """The plot, the table and where they come from."""
+    if "results" in document:
+        return conformance(document)
     lines = [
         BEGIN,
         f"![{alternative(document)}](../plots/{name}.svg)",
@@ -81,16 +84,33 @@ def block(name: str, document: Document) -> str:
     return "\n".join([*lines, "", *provenance(name, document), END])
 
 
+def conformance(document: Document) -> str:
+    """Who does what: a row for each trial, a column for each server."""
+    results = document["results"]
+    trials = next(iter(results.values()))
+    lines = [BEGIN, "| trial | " + " | ".join(results) + " |", "|---|" + "---|" * len(results)]
+    for trial in trials:
+        lines.append(f"| {trial} | " + " | ".join(said[trial] for said in results.values()) + " |")
+    return "\n".join([*lines, "", measured_on(document), END])
+
+
 def provenance(name: str, document: Document) -> list[str]:
-    options, machine = document["options"], document["machine"]
-    packages = ", ".join(f"{one} {number}" for one, number in document["packages"].items())
+    options = document["options"]
     return [
         f"Medians of {options['rounds']} rounds in turns, {options['seconds']:g} s for each load,"
         f" with the least and the most; [all rounds](../data/{name}.json).",
-        f"Measured on {document['measured_at']}: {machine['cores']} cores that the load shares,"
-        f" {machine['system']}, Python {document['python']}, {packages}.",
+        measured_on(document),
         *doubts(document),
     ]
+
+
+def measured_on(document: Document) -> str:
+    machine = document["machine"]
+    packages = ", ".join(f"{one} {number}" for one, number in document["packages"].items())
+    return (
+        f"Measured on {document['measured_at']}: {machine['cores']} cores that the load shares,"
+        f" {machine['system']}, Python {document['python']}, {packages}."
+    )
 
 
 def doubts(document: Document) -> list[str]:
@@ -98,6 +118,8 @@ def doubts(document: Document) -> list[str]:
     spins = [one["spin_ms"] for one in rounds]
     late = statistics.median(one["late_p99_ms"] for one in rounds)
     found = []
+    if document["options"]["rounds"] < ROUNDS_MIN:
+        found.append("A first look: too few rounds to tell.")
     if (ratio := max(spins) / min(spins)) > NOISY_RATIO:
         found.append(
             f"The machine was too noisy to tell: the same work took {ratio:.1f} x as long in one"
@@ -193,17 +215,15 @@ def read_all() -> dict[str, Document]:
     return {path.stem: json.loads(path.read_text()) for path in sorted(DATA.glob("*.json"))}
 
 
-def with_block(page: str, name: str, document: Document) -> str:
-    before, _, rest = page.partition(BEGIN)
-    return before + block(name, document) + rest.partition(END)[2]
-
-
 def write_all() -> None:
     PLOTS.mkdir(exist_ok=True)
     for name, document in read_all().items():
-        (PLOTS / f"{name}.svg").write_text(plot(document), encoding="utf-8")
+        if "variants" in document:
+            (PLOTS / f"{name}.svg").write_text(plot(document), encoding="utf-8")
         page = PAGES / f"{name}.md"
-        page.write_text(with_block(page.read_text(encoding="utf-8"), name, document))
+        before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+        after = rest.partition(END)[2]
+        page.write_text(before + block(name, document) + after, encoding="utf-8")
 
 
 if __name__ == "__main__":

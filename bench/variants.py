@@ -185,3 +185,36 @@ COMPARISONS = {
         (*SERVING, "sqlalchemy", "asyncpg"),
     ),
 }
+
+
+def trials() -> tuple[Variant, ...]:
+    """Each with the time that it gives a stalled loop (5 s) and a drain (10 s), if it has such."""
+    app, workers = "apps:trial_app()", str(WORKERS)
+    module, factory = ("{python}", "-m"), ("--factory", "apps:trial_app")
+    gunicorn = (*WSGI, "--timeout", "5", "--graceful-timeout", "10", "--worker-class")
+    ours = {"SERVER_TIMEOUT_SECONDS": "5", "SERVER_GRACEFUL_TIMEOUT_SECONDS": "10"}
+    ours |= {"SERVER_LAME_DUCK_SECONDS": "3", "WEB_CONCURRENCY": workers}
+    commands = {
+        "gunicorn, UvicornWorker": (*gunicorn, "uvicorn_worker.UvicornWorker", app),
+        "gunicorn, its own asgi worker": (*gunicorn, "asgi", app),
+        "uvicorn --workers": (
+            *(*module, "uvicorn", "--port", "{port}", "--workers", workers),
+            *("--timeout-worker-healthcheck", "5", "--timeout-graceful-shutdown", "10", *factory),
+        ),
+        "granian": (
+            *(*module, "granian", "--interface", "asgi", "--port", "{port}", "--workers", workers),
+            *("--respawn-failed-workers", "--workers-kill-timeout", "10", *factory),
+        ),
+        "hypercorn": (
+            *(*module, "hypercorn", "--bind", "127.0.0.1:{port}", "--workers", workers),
+            *("--worker-class", "uvloop", "--graceful-timeout", "10", app),
+        ),
+    }
+    service = ("{service_python}", "-m", "gunicorn", f"bench.{app}")
+    return (
+        Variant("this service", service, environment=ours),
+        *(Variant(name, command) for name, command in commands.items()),
+    )
+
+
+TRIALS = trials()

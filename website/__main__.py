@@ -22,10 +22,13 @@ LINK = re.compile(r"\[([^][]+)\]\(([^()\s]+)\)")
 # Each title with its pages in order; `>` stands for the pages that this one links to.
 SECTIONS = {
     "Template": ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/style.md"],
-    "Tuning": ["docs/tuning.md", "docs/calculator.md", "docs/server-options.md", "docs/*.md"],
+    "Tuning": ["docs/tuning.md", "docs/calculator.md", ">docs/tuning.md"],
     "Measurements": ["docs/measurements/README.md", ">docs/measurements/README.md"],
     "Decisions": ["docs/decisions/*.md"],
-    "A service": [f"{FOLDER}/docs/README.md", f">{FOLDER}/docs/README.md", f"{FOLDER}/docs/*.md"],
+    "A service": [
+        *(f"{FOLDER}/docs/README.md", f">{FOLDER}/docs/README.md", f"{FOLDER}/docs/*.md"),
+        f"{FOLDER}/*.md",
+    ],
     "Recipes": [f"{FOLDER}/docs/recipes/README.md", f">{FOLDER}/docs/recipes/README.md"],
     "Deployments": [f"{FOLDER}/deploy/*/README.md"],
 }
