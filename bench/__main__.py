@@ -34,8 +34,8 @@ def main() -> int:
             if name:
                 script = HERE / ("interleave.py" if options.compare else "conformance.py")
                 output = (options.into or DATA).resolve() / f"{name}.json"
-                measure = [*UV_RUN, "python", str(script), *others, str(output)]
-                measure += [comparisons_python()]
+                measure = [*UV_RUN, "python", str(script), str(output), comparisons_python()]
+                measure += others
             elif options.observability:
                 measure = [*UV_RUN, "python", str(HERE / "observability.py"), *others]
             run("measured", measure, project, PYTHONPATH=f"{project}:{REPOSITORY}:{HERE}")
