@@ -61,7 +61,8 @@ async def test_closed_loop_sends_as_fast_as_it_is_answered() -> None:
     async with answering(lambda count: count == 10) as port:
         outcome = await load.run(load_of(port, rate=None))
     assert sum(latency > STALL_SECONDS * 1000 for latency in outcome.latencies_ms) >= 1
-    assert outcome.requests_per_second > 100
+    # In the 0.2 s in which the server did not stand still.
+    assert len(outcome.latencies_ms) > 25
 
 
 async def test_answer_is_a_failure_when_its_status_is_not_200() -> None:
