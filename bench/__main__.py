@@ -20,6 +20,7 @@ def main() -> int:
     parser.add_argument("--compare", choices=COMPARISONS)
     parser.add_argument("--observability", action="store_true")
     parser.add_argument("--conformance", action="store_true")
+    parser.add_argument("--streams", action="store_true")
     parser.add_argument("--into", type=Path, help="instead of docs/data, and no page is written")
     options, others = parser.parse_known_args()
     name = options.compare or ("conformance" if options.conformance else "")
@@ -38,6 +39,8 @@ def main() -> int:
                 measure += others
             elif options.observability:
                 measure = [*UV_RUN, "python", str(HERE / "observability.py"), *others]
+            elif options.streams:
+                measure = [*UV_RUN, "python", str(HERE / "streams.py"), *others]
             run("measured", measure, project, PYTHONPATH=f"{project}:{REPOSITORY}:{HERE}")
         except DemoError as error:
             print(error, file=sys.stderr)

@@ -11,10 +11,10 @@ from tests.conftest import REPOSITORY, own_environment
 TARGETS = ("bare FastAPI route", "JWT, raw asyncpg", "GET /users/me", "POST /items")
 
 
-@pytest.mark.slow(1)
-def test_cost_of_a_request_is_compared_with_a_bare_route(uv: str) -> None:
+def measured(uv: str, *options: str) -> str:
+    command = [sys.executable, "-m", "bench", *options, "--rounds", "1", "--seconds", "0.3"]
     printed = subprocess.run(
-        [sys.executable, "-m", "bench", "--rounds", "1", "--seconds", "0.3"],
+        command,
         cwd=REPOSITORY,
         env=own_environment() | {"UV": uv},
         capture_output=True,
@@ -22,9 +22,26 @@ def test_cost_of_a_request_is_compared_with_a_bare_route(uv: str) -> None:
         check=False,
     )
     assert printed.returncode == 0, printed.stderr
-    rows = {name: row for row in printed.stdout.splitlines() for name in TARGETS if name in row}
+    return printed.stdout
+
+
+@pytest.mark.slow(1)
+def test_no_event_and_no_stream_is_lost_while_they_are_measured(uv: str) -> None:
+    printed = measured(uv, "--streams", "--count", "100")
+    assert [int(one) == int(of) for one, of in re.findall(r"(\d+) of (\d+) arrived", printed)] == [
+        True,
+        True,
+    ]
+    assert ", 0 lost;" in printed
+    assert re.findall(r"POST /items (with events|without): \d+ a second", printed)
+
+
+@pytest.mark.slow(1)
+def test_cost_of_a_request_is_compared_with_a_bare_route(uv: str) -> None:
+    printed = measured(uv)
+    rows = {name: row for row in printed.splitlines() for name in TARGETS if name in row}
     assert set(rows) == set(TARGETS)
     assert rows["bare FastAPI route"].split()[5] == "1.00"
     assert rows["GET /users/me"].split()[-2] == "4.0"
     for figure in ("import of app.main", "from the start to the first answer", "idle worker, PSS"):
-        assert re.search(rf"^{figure}, \S+ +\d+\.\d+ .* (kept|exceeded)$", printed.stdout, re.M)
+        assert re.search(rf"^{figure}, \S+ +\d+\.\d+ .* (kept|exceeded)$", printed, re.M)

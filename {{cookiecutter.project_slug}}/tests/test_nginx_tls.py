@@ -14,10 +14,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from httpx2 import Client
+from websockets.sync.client import connect
 
 from development import nginx
 from development.ports import free_port
-from tests.edge import assert_is_problem
+from tests.edge import assert_is_problem, running_application
 from tests.servers import find_binary, running_nginx
 
 pytestmark = pytest.mark.system
@@ -58,7 +59,8 @@ def write_certificate(folder: Path) -> None:
 def ports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, int]]:
     """The ports of http and https."""
     folder, http, https = tmp_path_factory.mktemp("nginx"), free_port(), free_port()
-    nginx.prepare(folder, http, app_port=free_port())
+    app_port = free_port()
+    nginx.prepare(folder, http, app_port)
     listen = "listen.conf" if version() >= HTTP2_DIRECTIVE else "listen.nginx-1.24.conf"
     for name in (listen, "listen_default.conf", "redirect.conf"):
         text = (SITE / name).read_text()
@@ -70,7 +72,7 @@ def ports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, int]]
     certificate = certificate.replace("/etc/nginx/tls/privkey.pem", "key.pem")
     (folder / "site" / "certificate.conf").write_text(certificate)
     write_certificate(folder)
-    with running_nginx(folder, https):
+    with running_application(app_port), running_nginx(folder, https):
         yield http, https
 
 
@@ -89,6 +91,27 @@ def handshake(port: int, name: str, protocol: ssl.TLSVersion) -> str | None:
 @pytest.mark.parametrize("protocol", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 def test_http2_is_agreed_on(ports: tuple[int, int], protocol: ssl.TLSVersion) -> None:
     assert handshake(ports[1], "localhost", protocol) == "h2"
+
+
+def test_event_arrives_over_http2_while_the_stream_is_open(ports: tuple[int, int]) -> None:
+    curl = [find_binary("curl"), "--http2", "--insecure", "--include", "--no-buffer", "--silent"]
+    url = f"https://localhost:{ports[1]}/api/v1/events"
+    with subprocess.Popen([*curl, "--max-time", "20", url], stdout=subprocess.PIPE) as stream:
+        assert stream.stdout
+        lines = iter(stream.stdout.readline, b"")
+        assert next(lines).startswith(b"HTTP/2 200")
+        assert next(line for line in lines if line.startswith(b"{"))
+        assert stream.poll() is None
+        stream.kill()
+
+
+def test_websocket_is_passed_on_over_tls(ports: tuple[int, int]) -> None:
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    url = f"wss://localhost:{ports[1]}/api/v1/events/ws"
+    with connect(url, ssl=context, open_timeout=5) as websocket:
+        websocket.send("hello")
+        assert websocket.recv(timeout=5) == "hello"
 
 
 def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
@@ -128,7 +151,7 @@ def ask_over_http2(port: int, path: str) -> int:
     ],
 )
 def test_path_is_closed_over_http2_too(ports: tuple[int, int], path: str, status: int) -> None:
-    # The service is not there: what gets past nginx's rules is a 502, which is not in the table.
+    # What gets past nginx's rules is a 200 of the application.
     assert ask_over_http2(ports[1], path) == status
 
 
