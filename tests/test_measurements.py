@@ -56,21 +56,24 @@ def test_rounds_are_complete_and_were_taken_of_what_is_compared_now(name: str) -
     assert all(one["requests_per_second"] > 0 for variant in rounds for one in variant)
 
 
-@pytest.mark.slow(2)
-def test_comparison_is_measured_in_turns(tmp_path: Path) -> None:
+@pytest.mark.slow(1)
+def test_comparison_is_measured_in_turns(uv: str, tmp_path: Path) -> None:
     folder, output = tmp_path / "service", tmp_path / "loop.json"
     shutil.copytree(REPOSITORY / SERVICE, folder, ignore=NOT_COPIED)
-    python, bench = REPOSITORY / ".cache/venv/bin/python", REPOSITORY / "bench"
+    bench, venv = REPOSITORY / "bench", REPOSITORY / ".cache/venv"
+    in_venv = [uv, "run", "--quiet", "--locked", "--project", str(REPOSITORY / SERVICE)]
     environment = own_environment() | {
         "PYTHONPATH": f"{folder}:{REPOSITORY}:{bench}",
         "SECRET_KEY": "x1" * 16,
+        "UV_PROJECT_ENVIRONMENT": str(venv),
     }
-    measure = [str(bench / "interleave.py"), str(output), str(python)]
+    measure = ["python", str(bench / "interleave.py"), str(output), str(venv / "bin/python")]
+    measure += ["--rounds", "1", "--seconds", "0.2"]
     try:
-        measure += ["--rounds", "1", "--seconds", "0.2"]
-        run(str(python), *measure, folder=folder, environment=environment)
+        run(*in_venv, *measure, folder=folder, environment=environment)
     finally:
-        run(f"{python.parent}/manage", "database", "stop", folder=folder, environment=environment)
+        stop = ("manage", "database", "stop")
+        run(*in_venv, *stop, folder=folder, environment=environment)
     summary = summarise(json.loads(output.read_text()))
     assert len(summary) == 4
     assert all(figures["cpu_us"].median > 0 for figures in summary.values())
