@@ -23,6 +23,7 @@ from app.jobs.queue import TASKS
 from app.settings import Settings
 from development import postgres
 from development.ports import free_port
+from tests.conftest import execute
 from tests.jobs import worker  # noqa: F401 (its tasks)
 from tests.servers import ROOT, wait_until
 
@@ -166,6 +167,19 @@ def test_every_job_runs_when_the_database_restarts_below_them(
     wait_until(lambda: statuses(own_settings) is None)
     counts = Counter(lines(tmp_path))
     assert {counts[f"end {number}"] for number in range(40)} <= {1, 2}
+
+
+def test_job_runs_again_when_its_end_could_not_be_written(
+    start: Start, own_settings: Settings, tmp_path: Path
+) -> None:
+    enqueue(own_settings, "test.slow", job(tmp_path, 1, 1))
+    # Nothing but the end of the job meets the lock, and its process lives on.
+    start(JOBS_POLL_SECONDS="5", LOCK_TIMEOUT_SECONDS="0.5")
+    wait_until(lambda: "begin 1" in lines(tmp_path))
+    hold = "DO 'BEGIN LOCK TABLE procrastinate_jobs; PERFORM pg_sleep(2.5); END'"
+    execute(str(own_settings.database_owner_url), hold)
+    wait_until(lambda: statuses(own_settings) is None)
+    assert lines(tmp_path) == ["begin 1", "end 1"] * 2
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
