@@ -257,9 +257,9 @@ def test_restore_brings_back_what_was_lost(shop: Compose) -> None:
     assert before > 0
     assert shop("run", "--rm", "--no-TTY", "backup").endswith(".dump")
     shop.sql("DROP TABLE item CASCADE; TRUNCATE app_user CASCADE")
-    shop("stop", "service")
+    shop("stop", "service", "jobs")
     shop("run", "--rm", "--no-TTY", "restore", "--replace")
-    shop("start", "service")
+    shop("start", "service", "jobs")
     shop.wait_until_ready()
     assert items(shop) == before
     # With the rights of before, no more and no less.

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Brings a dump back, all of it or nothing; without a name the newest one.
-# `docker compose stop service`, then `docker compose run --rm restore [--replace] [FILE]`.
+# `docker compose stop service jobs`, then `docker compose run --rm restore [--replace] [FILE]`.
 set -eu
 
 folder=${BACKUP_FOLDER:-/var/lib/postgresql}
