@@ -230,13 +230,12 @@ def _serve_metrics(server: ServerSettings) -> bool:
 async def _rescue(work: Work) -> None:
     silent_for = timedelta(seconds=work.settings.jobs_silent_seconds)
     names = [name for name, one in TASKS.items() if one.may_run_twice]
-    rescued = await repository.rescue_jobs(work.database, silent_for, names, RETRIES_MAX)
-    for job in rescued:
-        log.warning("job of a lost process", job=job.task_name, job_id=job.id, now=job.status)
+    for job in await repository.rescue_jobs(work.database, silent_for, names, RETRIES_MAX):
+        log.warning("job of a lost process", **job)
 
 
 async def _measure(database: Database) -> None:
     figures = await repository.count_jobs(database)
     for status in ("todo", "doing", "failed"):
-        JOBS.set(getattr(figures, status), status)
-    JOBS_OLDEST_SECONDS.set(figures.oldest_seconds)
+        JOBS.set(figures[status], status)
+    JOBS_OLDEST_SECONDS.set(figures["oldest_seconds"])

@@ -3,27 +3,11 @@
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple
 
 from sqlalchemy import RowMapping, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.database import Database
-
-
-class Figures(NamedTuple):
-    todo: int
-    doing: int
-    failed: int
-    # How long the oldest of those that may run has been waiting.
-    oldest_seconds: float
-
-
-class RescuedJob(NamedTuple):
-    id: int
-    task_name: str
-    status: str
-
 
 _ENQUEUE = text("""
     SELECT unnest(procrastinate_defer_jobs_v1(ARRAY[CAST(
@@ -33,16 +17,16 @@ _ENQUEUE = text("""
 """)
 _COUNT = text("""
     SELECT
-        count(*) FILTER (WHERE status = 'todo'),
-        count(*) FILTER (WHERE status = 'doing'),
-        count(*) FILTER (WHERE status = 'failed'),
+        count(*) FILTER (WHERE status = 'todo') AS todo,
+        count(*) FILTER (WHERE status = 'doing') AS doing,
+        count(*) FILTER (WHERE status = 'failed') AS failed,
         coalesce(CAST(extract(epoch FROM now() - (
             SELECT coalesce(job.scheduled_at, min(event.at))
             FROM procrastinate_jobs AS job
             JOIN procrastinate_events AS event ON event.job_id = job.id
             WHERE job.status = 'todo' AND coalesce(job.scheduled_at, now()) <= now()
             GROUP BY job.id ORDER BY job.id LIMIT 1
-        )) AS float8), 0)
+        )) AS float8), 0) AS oldest_seconds
     FROM procrastinate_jobs
 """)
 # In one statement, so that two processes never rescue the same job twice.
@@ -64,7 +48,7 @@ _RESCUE = text("""
         )
         FOR UPDATE OF job SKIP LOCKED
     )
-    RETURNING id, task_name, CAST(status AS text)
+    RETURNING id, task_name, CAST(status AS text) AS status
 """)
 _DELETE_FINISHED = text("""
     WITH deleted AS (
@@ -96,19 +80,20 @@ async def execute(
     return (await session.execute(text(sql), values)).mappings().all()
 
 
-async def count_jobs(database: Database) -> Figures:
+async def count_jobs(database: Database) -> RowMapping:
+    """By status, and for how many seconds the oldest of those that may run has been waiting."""
     async with database.transaction() as session:
-        return Figures(*(await session.execute(_COUNT)).one())
+        return (await session.execute(_COUNT)).mappings().one()
 
 
 async def rescue_jobs(
     database: Database, silent_for: timedelta, task_names: Sequence[str], attempts_max: int
-) -> Sequence[RescuedJob]:
+) -> Sequence[RowMapping]:
     """Those of processes that have ended without a word: back into the queue if they may run
     twice, else among the failed ones."""
     values = {"silent_for": silent_for, "task_names": task_names, "attempts_max": attempts_max}
     async with database.transaction() as session:
-        return [RescuedJob(*row) for row in await session.execute(_RESCUE, values)]
+        return (await session.execute(_RESCUE, values)).mappings().all()
 
 
 async def delete_finished(database: Database, kept: timedelta) -> int:
