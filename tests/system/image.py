@@ -151,7 +151,7 @@ class Container:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, ""
-        except urllib.error.URLError as error:
+        except OSError as error:
             return 0, str(error)
 
     def wait_until_ready(self) -> None:

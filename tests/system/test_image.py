@@ -17,7 +17,8 @@ from tests.system.image import Buildah, Container, Image, files_below, inspect
 
 pytestmark = pytest.mark.slow(2)
 
-ADDED_BYTES_MAX = 100_000_000
+# 125 MB were measured; psycopg for the jobs, and what traces and error reports need, are 25 of them.
+ADDED_BYTES_MAX = 130_000_000
 STOPPED_WITHIN_SECONDS = 40  # stop_grace_period in deploy/compose
 
 
@@ -33,7 +34,7 @@ def container(image: Image, secrets: Path, migrated: str) -> Iterator[Container]
         container.kill()
 
 
-def test_image_adds_at_most_100_mb(
+def test_image_adds_at_most_130_mb(
     image: Image, record_property: Callable[[str, object], None]
 ) -> None:
     added = sum(path.lstat().st_size for path in image.added_files().values())
