@@ -17,7 +17,7 @@ from tests.system.image import Buildah, Container, Image, files_below, inspect
 
 pytestmark = pytest.mark.slow(2)
 
-# 125 MB were measured; psycopg for the jobs, and what traces and error reports need, are 25 of them.
+# 125 MB were measured; 25 of them are psycopg for the jobs, traces and error reports.
 ADDED_BYTES_MAX = 130_000_000
 STOPPED_WITHIN_SECONDS = 40  # stop_grace_period in deploy/compose
 
