@@ -10,7 +10,7 @@ import uuid
 from http import HTTPStatus
 
 import structlog
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -28,7 +28,7 @@ from server.metrics import record_request, route_of
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 # 32 hex digits is what nginx's $request_id has; UUIDs and most other makers' ids fit too.
-_REQUEST_ID = re.compile(r"[A-Za-z0-9-]{16,64}", re.ASCII)
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9-]{16,64}")
 # To the pattern of a route, which ends in $, /livez and a line's end are /livez.
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f]")
 # Of an answer, of a WebSocket, of an answer instead of one.
@@ -53,18 +53,22 @@ class RequestMiddleware:
             if message["type"] in _STARTS:
                 _begin_answer(message, record, scope["state"]["request_id"])
                 if record.is_stream:
-                    _count_request(routed, record, time.perf_counter() - began)
+                    # How long it lasts says nothing of the service.
+                    seconds = time.perf_counter() - began
+                    record_request(record.method, route_of(routed), record.status, seconds)
             await send(message)
 
         try:
             await self.app(routed, receive, send_with_id)
         finally:
-            seconds = time.perf_counter() - began
+            seconds, route = time.perf_counter() - began, route_of(routed)
             if not record.is_stream:
-                _count_request(routed, record, seconds)
-            _count_statements(routed, record)
+                record_request(record.method, route, record.status, seconds)
+            if record.sql_count:
+                SQL_SECONDS.add(record.sql_seconds, route)
+                SQL_STATEMENTS.add(record.sql_count, route)
             if scope["path"] not in PROBES:
-                _log_access(routed, record, seconds)
+                _log_access(scope["path"], route, record, seconds)
         # Not after an exception: Uvicorn still has to tell of it.
         structlog.contextvars.clear_contextvars()
 
@@ -124,13 +128,14 @@ def _begin(scope: Scope) -> RequestRecord:
 
 def _begin_answer(message: Message, record: RequestRecord, request_id: str) -> None:
     record.status = int(message.get("status", HTTPStatus.SWITCHING_PROTOCOLS))
-    headers = MutableHeaders(scope=message)
-    headers["X-Request-ID"] = request_id
+    # Starlette's own class for them looks through all of them for each.
+    headers = dict(message["headers"])
+    message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
     # What may be kept, a route says; most answers are for one person alone.
-    headers.setdefault("Cache-Control", "no-store")
-    record.is_stream = message["type"] == "websocket.accept" or headers.get(
-        "Content-Type", ""
-    ).startswith("text/event-stream")
+    if b"cache-control" not in headers:
+        message["headers"].append((b"cache-control", b"no-store"))
+    is_sse = headers.get(b"content-type", b"").startswith(b"text/event-stream")
+    record.is_stream = is_sse or message["type"] == "websocket.accept"
 
 
 def _as_get(scope: Scope) -> Scope:
@@ -139,11 +144,9 @@ def _as_get(scope: Scope) -> Scope:
 
 
 def _request_id(scope: Scope) -> str:
-    sent = Headers(scope=scope).get("x-request-id")
+    sent: bytes = dict(scope["headers"]).get(b"x-request-id", b"")
     # Anything else could forge log lines.
-    if sent is not None and _REQUEST_ID.fullmatch(sent):
-        return sent
-    return uuid.uuid4().hex
+    return sent.decode() if _REQUEST_ID.fullmatch(sent) else uuid.uuid4().hex
 
 
 def _content_length(scope: Scope) -> int:
@@ -151,25 +154,13 @@ def _content_length(scope: Scope) -> int:
     return int(value) if value.isdecimal() else 0
 
 
-def _count_request(scope: Scope, record: RequestRecord, seconds: float) -> None:
-    """A stream when it begins: how long it lasts says nothing of the service."""
-    record_request(record.method, route_of(scope), record.status, seconds)
-
-
-def _count_statements(scope: Scope, record: RequestRecord) -> None:
-    if record.sql_count:
-        route = route_of(scope)
-        SQL_SECONDS.add(record.sql_seconds, route)
-        SQL_STATEMENTS.add(record.sql_count, route)
-
-
-def _log_access(scope: Scope, record: RequestRecord, seconds: float) -> None:
+def _log_access(path: str, route: str, record: RequestRecord, seconds: float) -> None:
     stream = {"stream": True} if record.is_stream else {}
     log.info(
         "request",
         method=record.method,
-        route=route_of(scope),
-        path=scope["path"],
+        route=route,
+        path=path,
         status=record.status,
         **stream,
         duration_ms=round(seconds * 1000, 2),

@@ -40,7 +40,7 @@ def configure_logging(
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
     structlog.configure(
         # Our own lines skip the stdlib: 41 us instead of 98 us a line.
-        processors=[*_processors(), *_exceptions(report), render],
+        processors=[*_processors(), partial(_tell_exception, report), render],
         # A class of its own, which `set_debug` may change; structlog's is shared.
         wrapper_class=type("Logger", (structlog.make_filtering_bound_logger(level),), {}),
         logger_factory=(
@@ -71,7 +71,7 @@ def logging_config(settings: LogSettings, report: Report | None = None) -> dict[
         "foreign_pre_chain": [*_processors(), structlog.stdlib.add_logger_name],
         "processors": [
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-            *_exceptions(report),
+            partial(_tell_exception, report),
             _console() if is_console else structlog.processors.JSONRenderer(_dumps_text),
         ],
     }
@@ -115,27 +115,20 @@ def _processors() -> list[Processor]:
     ]
 
 
-def _exceptions(report: Report | None) -> list[Processor]:
-    return [partial(_report, report), structlog.processors.format_exc_info, _scrub_exception]
-
-
-def _report(
-    report: Report | None, _logger: object, _method: str, line: EventDict
-) -> Mapping[str, object]:
-    error = line.get("exc_info")
-    if isinstance(error, tuple):
-        error = error[1]
-    elif error:
-        error = error if isinstance(error, BaseException) else sys.exception()
+def _tell_exception(
+    report: Report | None, logger: object, method: str, line: EventDict
+) -> EventDict:
+    if "exc_info" not in line:
+        return line
+    error = line["exc_info"]
+    error = error[1] if isinstance(error, tuple) else error
+    error = sys.exception() if error is True else error
     if report is not None and isinstance(error, BaseException):
         report(error, line)
-    return line
-
-
-def _scrub_exception(_logger: object, _method: str, line: EventDict) -> EventDict:
-    if "exception" in line:
-        line["exception"] = scrub(line["exception"])
-    return line
+    told = structlog.processors.format_exc_info(logger, method, line)
+    if "exception" in told:
+        told["exception"] = scrub(told["exception"])
+    return told
 
 
 def _console() -> Processor:
