@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from importlib.util import find_spec
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -38,7 +39,7 @@ def top(once: bool, seconds: float) -> None:
     with suppress(KeyboardInterrupt):
         if once:
             click.echo(as_text(next(looks)))
-        elif sys.stdout.isatty():
+        elif sys.stdout.isatty() and find_spec("rich"):
             show(looks)
         else:
             for figures in looks:
@@ -169,10 +170,8 @@ def as_text(figures: Figures) -> str:
 
 
 def show(looks: Iterator[Figures]) -> None:
-    try:
-        from rich.live import Live  # noqa: PLC0415
-    except ImportError as error:
-        raise click.ClickException("The screen needs `rich`; --once does without.") from error
+    from rich.live import Live  # noqa: PLC0415
+
     figures = next(looks)
     with Live(as_screen(figures), screen=True, auto_refresh=False) as screen:
         for figures in looks:
