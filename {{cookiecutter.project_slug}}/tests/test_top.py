@@ -66,11 +66,12 @@ def test_top_fills_a_terminal_until_it_is_interrupted(service: Service) -> None:
     with subprocess.Popen(TOP, cwd=ROOT, env=environment, stdin=theirs, stdout=theirs) as process:
         os.close(theirs)
         screens = b""
+        while screens.count(b"2 of 2") < 2:
+            screens += os.read(ours, 65_536)
+        process.send_signal(signal.SIGINT)
         with suppress(OSError):  # the other side is closed
-            while data := os.read(ours, 65_536):
-                screens += data
-                if screens.count(b"2 of 2") == 2:
-                    process.send_signal(signal.SIGINT)
+            while os.read(ours, 65_536):
+                pass
     assert process.returncode == 0
     assert b"\x1b[?1049h" in screens, "the screen of its own, so that the shell's comes back"
 
