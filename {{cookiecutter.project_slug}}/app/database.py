@@ -348,7 +348,8 @@ def _raise_for_client(error: Exception) -> None:
     if isinstance(error, asyncpg.DataError):
         # The driver's own: text that UTF-8 cannot say, a number out of range.
         raise InvalidInputError("A value cannot be stored.") from error
-    if isinstance(error, (OSError, asyncpg.InterfaceError)):
+    # The last one: the end of the session arrives just as a statement is sent.
+    if isinstance(error, (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError)):
         SHED.add(1, "database")
         raise UnavailableError("The database cannot be reached.", 5) from error
     if not isinstance(error, (DBAPIError, ConnectError, asyncpg.PostgresError)):
