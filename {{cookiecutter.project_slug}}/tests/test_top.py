@@ -6,7 +6,9 @@ import re
 import signal
 import subprocess
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from threading import Timer
 
 import pytest
 from click.testing import CliRunner
@@ -29,6 +31,19 @@ def port_of(service: Service) -> dict[str, str]:
     return {"METRICS_PORT": service.url.split(":")[2].partition("/")[0]}
 
 
+@contextmanager
+def watching(
+    service: Service, stdin: int | None = None, stdout: int | None = None, **variables: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    """It is killed after a minute, so that no reader waits for ever."""
+    environment = os.environ | port_of(service) | variables
+    with subprocess.Popen(TOP, cwd=ROOT, env=environment, stdin=stdin, stdout=stdout) as process:
+        limit = Timer(60, process.kill)
+        limit.start()
+        yield process
+        limit.cancel()
+
+
 @pytest.mark.system
 def test_top_says_once_how_busy_the_service_is(service: Service) -> None:
     with load(service):
@@ -47,12 +62,13 @@ def test_top_says_once_how_busy_the_service_is(service: Service) -> None:
 
 @pytest.mark.system
 def test_top_writes_plain_text_again_and_again_when_it_is_no_terminal(service: Service) -> None:
-    environment = os.environ | port_of(service)
-    with subprocess.Popen(TOP, cwd=ROOT, env=environment, stdout=subprocess.PIPE) as process:
+    with watching(service, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         text = b""
         while text.count(b"workers ") < 2:
-            text += process.stdout.readline()
+            line = process.stdout.readline()
+            assert line
+            text += line
         process.send_signal(signal.SIGINT)
         process.stdout.read()
     assert process.returncode == 0
@@ -62,8 +78,8 @@ def test_top_writes_plain_text_again_and_again_when_it_is_no_terminal(service: S
 @pytest.mark.system
 def test_top_fills_a_terminal_until_it_is_interrupted(service: Service) -> None:
     ours, theirs = pty.openpty()
-    environment = os.environ | port_of(service) | {"TERM": "xterm", "COLUMNS": "120", "LINES": "40"}
-    with subprocess.Popen(TOP, cwd=ROOT, env=environment, stdin=theirs, stdout=theirs) as process:
+    terminal = {"TERM": "xterm", "COLUMNS": "120", "LINES": "40"}
+    with watching(service, stdin=theirs, stdout=theirs, **terminal) as process:
         os.close(theirs)
         screens = b""
         while screens.count(b"2 of 2") < 2:
