@@ -92,8 +92,8 @@ class Model(DeclarativeBase):
     )
 
 
-def create_engine(settings: Settings, pool_size: int = 1) -> AsyncEngine:
-    """Opens no connection yet; `dispose` it when done."""
+def create_engine(settings: Settings, pool_size: int = 1, *, process: str = "") -> AsyncEngine:
+    """Opens no connection yet; `dispose` it when done. `process` is a part of its name there."""
     address = Address.of(settings.database_url)
     engine = create_async_engine(
         address.url,
@@ -112,7 +112,7 @@ def create_engine(settings: Settings, pool_size: int = 1) -> AsyncEngine:
         connect_args={
             "timeout": settings.database_connect_timeout_seconds,
             "command_timeout": settings.database_command_timeout_seconds,
-            "server_settings": server_settings(settings),
+            "server_settings": server_settings(settings, process),
             **address.tls,
             **(_UNPREPARED if settings.database_pgbouncer else {}),
         },
@@ -163,9 +163,9 @@ def _tls(mode: str, certificates: str) -> ssl.SSLContext | str:
     return context
 
 
-def server_settings(settings: Settings) -> dict[str, str]:
+def server_settings(settings: Settings, process: str = "") -> dict[str, str]:
     """What PostgreSQL itself enforces on each connection, in its units (milliseconds)."""
-    name = {"application_name": f"{settings.service_name}:{os.getpid()}"[:63]}
+    name = {"application_name": f"{settings.service_name}{process}:{os.getpid()}"[:63]}
     if settings.database_pgbouncer:
         return name  # it refuses the others, because connections are shared
     idle_seconds = settings.idle_in_transaction_session_timeout_seconds

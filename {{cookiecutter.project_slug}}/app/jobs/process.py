@@ -120,7 +120,7 @@ async def _work(settings: Settings, server: ServerSettings) -> int:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, _tell, told, number)
     size = jobs_pool_size(server)
-    engine = create_engine(settings, size)
+    engine = create_engine(settings, size, process="-jobs")
     database = Database(engine, size, settings.database_pool_timeout_seconds)
     work = Work(database, settings, build_mailer(settings))
     try:
