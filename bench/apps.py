@@ -43,6 +43,12 @@ async def pool():
         yield pool
 
 
+@asynccontextmanager
+async def lifespan(app):
+    async with pool() as app.state.pool:
+        yield
+
+
 async def answer_to(path, pool):
     if path == "/wait":
         await asyncio.sleep(WAIT_SECONDS)
@@ -78,11 +84,6 @@ def starlette_app():
     from starlette.responses import JSONResponse
     from starlette.routing import Route
 
-    @asynccontextmanager
-    async def lifespan(app):
-        async with pool() as app.state.pool:
-            yield
-
     async def answer(request):
         return JSONResponse(await answer_to(request.url.path, request.app.state.pool))
 
@@ -92,11 +93,6 @@ def starlette_app():
 
 def fastapi_app():
     from fastapi import FastAPI
-
-    @asynccontextmanager
-    async def lifespan(app):
-        async with pool() as app.state.pool:
-            yield
 
     app = FastAPI(lifespan=lifespan, openapi_url=None)
 
@@ -125,11 +121,6 @@ def fastapi_app():
 def litestar_app():
     from litestar import Litestar, get
 
-    @asynccontextmanager
-    async def lifespan(app):
-        async with pool() as app.state.pool:
-            yield
-
     @get(["/json", "/readyz"])
     async def at_once() -> dict[str, str]:
         return ANSWER
@@ -138,8 +129,7 @@ def litestar_app():
     async def read() -> dict[str, str]:
         return await answer_to("/read", app.state.pool)
 
-    app = Litestar([at_once, read], lifespan=[lifespan], openapi_config=None)
-    return app
+    return Litestar([at_once, read], lifespan=[lifespan], openapi_config=None)
 
 
 def sqlalchemy_app():

@@ -63,11 +63,7 @@ def main() -> None:
 
 def of_the_service(port: int) -> list[Target]:
     authorization = authorization_of(bench.authenticated_read(port))
-    body = json.dumps({"title": "A thing", "tags": ["one", "two"]})
-    create = (
-        f"POST /api/v1/items HTTP/1.1\r\nHost: x\r\n{authorization}"
-        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}"
-    ).encode()
+    create = create_item(authorization, tags=["one", "two"])
     drive_once = Load(port, create, 1, 1, rate=20, status=b"201")
     if bench.drive(drive_once).failures:
         raise SystemExit("No items could be created.")
@@ -96,6 +92,14 @@ def authorization_of(request: bytes) -> str:
 
 def get(path: str, headers: str = "") -> bytes:
     return f"GET {path} HTTP/1.1\r\nHost: x\r\n{headers}\r\n".encode()
+
+
+def create_item(authorization: str, **fields: object) -> bytes:
+    body = json.dumps({"title": "A thing", **fields})
+    return (
+        f"POST /api/v1/items HTTP/1.1\r\nHost: x\r\n{authorization}"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}"
+    ).encode()
 
 
 def measure(port: int, pid: int, target: Target, seconds: float) -> None:

@@ -175,12 +175,9 @@ def cpu_seconds(masters: list[int]) -> float:
     """Of these and their children, also of those that have ended: workers are replaced."""
     ticks = 0
     for master in masters:
-        folder = Path(f"/proc/{master}")
-        pids = [str(master)]
-        pids += [pid for file in folder.glob("task/*/children") for pid in file.read_text().split()]
-        for pid in pids:
+        for pid in (master, *bench.children_of(master)):
             # utime, stime and those of children that were waited for. proc_pid_stat(5)
-            fields = (folder.parent / pid / "stat").read_text().rpartition(")")[2].split()
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
             ticks += sum(map(int, fields[11:15]))
     return ticks / os.sysconf("SC_CLK_TCK")
 

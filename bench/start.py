@@ -29,7 +29,7 @@ def measure(environment: Mapping[str, str], rounds: int) -> dict[str, list[float
         began = time.perf_counter()
         with bench.serving(alone) as (_, master):
             answered.append(time.perf_counter() - began)
-            for worker in workers_of(master):
+            for worker in bench.children_of(master):
                 pss.append(memory_mib(worker, "Pss"))
                 rss.append(memory_mib(worker, "Rss"))
     return figures
@@ -39,12 +39,6 @@ def seconds_of(code: str) -> float:
     began = time.perf_counter()
     subprocess.run([sys.executable, "-c", code], cwd=bench.ROOT, check=True)
     return time.perf_counter() - began
-
-
-def workers_of(master: int) -> list[int]:
-    """None where the system has no /proc."""
-    files = Path(f"/proc/{master}/task").glob("*/children")
-    return [int(pid) for file in files for pid in file.read_text().split()]
 
 
 def memory_mib(pid: int, name: str) -> float:

@@ -15,7 +15,7 @@ from fastapi import FastAPI
 from websockets.asyncio.client import ClientConnection, connect
 
 from bench import start
-from bench.compare import authorization_of, get
+from bench.compare import authorization_of, create_item, get
 from development import bench, load, postgres
 from development.load import Load
 
@@ -190,16 +190,8 @@ async def follow_ws(
             take(json.loads(text))
 
 
-def create_item(authorization: str) -> bytes:
-    body = json.dumps({"title": "A thing"})
-    return (
-        f"POST /api/v1/items HTTP/1.1\r\nHost: x\r\n{authorization}"
-        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}"
-    ).encode()
-
-
 def memory_mib(master: int) -> float:
-    return sum(start.memory_mib(pid, "Pss") for pid in start.workers_of(master))
+    return sum(start.memory_mib(pid, "Pss") for pid in bench.children_of(master))
 
 
 if __name__ == "__main__":

@@ -211,12 +211,15 @@ def spin() -> float:
     return (time.perf_counter() - began) * 1000
 
 
+def children_of(pid: int) -> list[int]:
+    """None where the system has no /proc."""
+    files = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for file in files for child in file.read_text().split()]
+
+
 def cpu_seconds(master_pid: int) -> float:
     """Of gunicorn and its workers so far; 0 where the system has no /proc."""
-    pids = [str(master_pid)]
-    for children in Path(f"/proc/{master_pid}/task").glob("*/children"):
-        pids += children.read_text().split()
-    return sum(read_process(int(pid))[1] for pid in pids)
+    return sum(read_process(pid)[1] for pid in (master_pid, *children_of(master_pid)))
 
 
 def _write(measured: Sequence[Measured], options: Options) -> None:

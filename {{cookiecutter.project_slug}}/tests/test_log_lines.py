@@ -20,6 +20,7 @@ from app.settings import Settings
 from development import nginx
 from development.ports import free_port
 from tests.conftest import PASSWORD, empty_tables
+from tests.failing_app import SECRET
 from tests.servers import (
     ROOT,
     SERVICE,
@@ -32,7 +33,6 @@ from tests.servers import (
 
 pytestmark = pytest.mark.system
 
-SECRET = "s3cret-that-nobody-may-read"
 USER = {"email": "ada@example.com", "password": PASSWORD}
 Lines = dict[str, list[dict[str, object]]]
 

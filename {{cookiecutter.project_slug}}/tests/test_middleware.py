@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 from app.lifespan import State
 from server import metrics
 from tests.conftest import SignedInUser, connect
+from tests.failing_app import SECRET
 
 
 @pytest.fixture
@@ -108,24 +109,23 @@ async def test_access_line_has_what_the_request_cost_and_whose_it_was(
 async def test_no_secret_reaches_the_log_wherever_it_is_sent(
     client: AsyncClient, user: SignedInUser, caplog: pytest.LogCaptureFixture
 ) -> None:
-    secret = "s3cret-that-nobody-may-read"
-    bearer = {"Authorization": f"Bearer {secret}", "Cookie": f"session={secret}"}
-    form = {"username": user.email, "password": secret}
+    bearer = {"Authorization": f"Bearer {SECRET}", "Cookie": f"session={SECRET}"}
+    form = {"username": user.email, "password": SECRET}
     caplog.set_level("DEBUG")
     with capture_logs() as logs:
-        await client.get("/api/v1/users/me", params={"token": secret}, headers=bearer)
+        await client.get("/api/v1/users/me", params={"token": SECRET}, headers=bearer)
         await client.post("/api/v1/auth/token", data=form, headers=bearer)
-        await client.post("/api/v1/auth/token", data={"username": secret, "password": secret})
-        await client.post("/api/v1/auth/refresh", json={"refresh_token": secret})
-        await client.post("/api/v1/users", json={"email": "not an email", "password": secret})
-        await client.post("/api/v1/users", content='{"password": "' + secret)
+        await client.post("/api/v1/auth/token", data={"username": SECRET, "password": SECRET})
+        await client.post("/api/v1/auth/refresh", json={"refresh_token": SECRET})
+        await client.post("/api/v1/users", json={"email": "not an email", "password": SECRET})
+        await client.post("/api/v1/users", content='{"password": "' + SECRET)
         await client.post("/admin/login", data=form)
-        await client.get("/livez", headers={"X-Request-ID": f"{secret} and a line"})
+        await client.get("/livez", headers={"X-Request-ID": f"{SECRET} and a line"})
     assert len(logs) >= 7
-    assert secret not in repr(logs)
+    assert SECRET not in repr(logs)
     # The client of the tests tells where it went.
     ours = [record.getMessage() for record in caplog.records if record.name != "httpx2"]
-    assert secret not in repr(ours)
+    assert SECRET not in repr(ours)
 
 
 async def test_stream_counts_with_the_time_until_it_began(own_app: FastAPI, state: State) -> None:

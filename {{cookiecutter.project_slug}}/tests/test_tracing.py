@@ -18,6 +18,7 @@ from development import nginx
 from development.ports import free_port
 from tests.conftest import PASSWORD, empty_tables
 from tests.edge import lines_with
+from tests.failing_app import SECRET
 from tests.servers import (
     ROOT,
     SERVICE,
@@ -30,7 +31,6 @@ from tests.servers import (
 from tests.telemetry import Receiver, attributes, dead_receiver, running_receiver
 
 USER = {"email": "ada@example.com", "password": PASSWORD}
-SECRET = "s3cret-that-nobody-may-read"
 TRACED_ELSEWHERE = "0af7651916cd43dd8448eb211c80319c"
 PARENT = "b7ad6b7169203331"
 # Nothing is sent before the worker ends.

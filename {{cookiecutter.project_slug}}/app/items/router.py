@@ -12,7 +12,7 @@ from app.database import DatabaseDep, SessionDep
 from app.errors import problem_responses
 from app.items import service
 from app.items.schemas import ItemCreate, ItemOut, ItemPage, ItemQuery, ItemUpdate
-from app.openapi import API_PREFIX
+from app.openapi import path_of
 
 router = APIRouter(prefix="/items", tags=["items"], responses=problem_responses(401, 403))
 
@@ -26,9 +26,7 @@ async def create_item(
 ) -> ItemOut:
     """Create an item."""
     item = await service.create_item(database, user.id, body)
-    # `request.url_for` costs 94 us.
-    above = request.scope["root_path"] + API_PREFIX
-    response.headers["Location"] = f"{above}{router.prefix}/{item.id}"
+    response.headers["Location"] = path_of(request, router, item.id)
     return item
 
 

@@ -128,14 +128,19 @@ def job(folder: Path, number: int, seconds: float) -> JSONDict:
     return {"folder": str(folder), "number": number, "seconds": seconds}
 
 
+def replace_killed(start: Start, folder: Path) -> None:
+    """Another process, after one that was killed in mid-job."""
+    killed = start()
+    wait_until(lambda: "begin 1" in lines(folder))
+    killed.kill()
+    start()
+
+
 def test_job_runs_again_when_its_process_was_killed(
     start: Start, own_settings: Settings, tmp_path: Path
 ) -> None:
     enqueue(own_settings, "test.slow", job(tmp_path, 1, 0.5))
-    killed = start()
-    wait_until(lambda: "begin 1" in lines(tmp_path))
-    killed.kill()
-    start()
+    replace_killed(start, tmp_path)
     wait_until(lambda: "end 1" in lines(tmp_path))
     assert lines(tmp_path) == ["begin 1", "begin 1", "end 1"]
     wait_until(lambda: statuses(own_settings) is None)
@@ -145,10 +150,7 @@ def test_job_that_must_not_run_twice_has_failed_when_its_process_was_killed(
     start: Start, own_settings: Settings, tmp_path: Path
 ) -> None:
     enqueue(own_settings, "test.once", job(tmp_path, 1, 30))
-    killed = start()
-    wait_until(lambda: "begin 1" in lines(tmp_path))
-    killed.kill()
-    start()
+    replace_killed(start, tmp_path)
     wait_until(lambda: statuses(own_settings) == "failed")
     assert lines(tmp_path) == ["begin 1"]
 

@@ -10,6 +10,7 @@ from app.accounts.repository import AuthenticatedUser
 from app.accounts.roles import THINGS_READ, THINGS_WRITE
 from app.database import DatabaseDep, SessionDep
 from app.errors import problem_responses
+from app.openapi import path_of
 from app.schemas import PageQuery
 from app.things import service
 from app.things.schemas import ThingCreate, ThingOut, ThingPage, ThingUpdate
@@ -25,7 +26,7 @@ async def create_thing(
     request: Request, response: Response, user: WriterDep, session: SessionDep, body: ThingCreate
 ) -> ThingOut:
     thing = await service.create_thing(session, user.id, body)
-    response.headers["Location"] = request.url_for("read_thing", thing_id=thing.id).path
+    response.headers["Location"] = path_of(request, router, thing.id)
     return thing
 
 
