@@ -68,6 +68,9 @@ def test_feature_is_small_and_passes_checks_and_tests(
     arguments = ("--quiet", "-m", "not system", "tests/test_parcels.py", *TESTS)
     try:
         run(project, uv, "run", "--quiet", "pytest", *arguments)
+        # The cases of nginx and gunicorn are the same in each: test_generated_service.py.
+        cases = ("tests/doctor/test_campaign.py", "-k", deployment)
+        run(project, uv, "run", "--quiet", "pytest", "--quiet", *cases)
     finally:
         run(project, uv, "run", "--quiet", "manage", "database", "stop")
 
