@@ -129,7 +129,8 @@ def litestar_app():
     async def read() -> dict[str, str]:
         return await answer_to("/read", app.state.pool)
 
-    return Litestar([at_once, read], lifespan=[lifespan], openapi_config=None)
+    app = Litestar([at_once, read], lifespan=[lifespan], openapi_config=None)
+    return app
 
 
 def sqlalchemy_app():
