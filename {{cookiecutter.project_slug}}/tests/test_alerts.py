@@ -1,10 +1,6 @@
-"""Each alert fires in a real Prometheus when the thing is really broken.
-
-The windows are seconds instead of minutes; expressions and thresholds are those of rules.yaml.
-"""
+"""Each alert about gunicorn fires, and each panel has data, when the thing is really broken."""
 
 import os
-import re
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -18,25 +14,22 @@ import pytest
 from app.settings import Settings
 from development.ports import free_port
 from tests.conftest import PASSWORD, empty_tables
+from tests.prometheus import Prometheus, rules_within_seconds, running_prometheus, target
 from tests.server.test_metrics import listens
-from tests.server.test_prometheus import CONFIGURATION, Prometheus
 from tests.servers import (
     DEADLINE_SECONDS,
     SERVICE,
     Gunicorn,
-    find_binary,
-    running,
     service_environment,
     start_gunicorn,
     wait_until,
 )
-from tests.test_observability import ALERTS, FOLDER
+from tests.test_observability import ALERTS, panel_queries
 
 pytestmark = pytest.mark.system
 
-# They need exporters that are not on this machine, or the process of the jobs: promtool's tests
-# alone have seen them.
-NOT_BROKEN = {"NginxIsDown", "CertificateExpires", "JobsFail", "JobsWait"}
+# What runs beside gunicorn: tests/test_alerts_beside.py.
+BESIDE = {"NginxIsDown", "CertificateExpires", "JobsFail", "JobsWait"}
 EMAIL = "grace@example.com"
 CLIENTS = 12
 BREAKABLE = {
@@ -164,46 +157,34 @@ def broken(settings: Settings, migrated: None, tmp_path: Path) -> Iterator[Broke
 
 @pytest.fixture
 def prometheus(broken: Broken, tmp_path: Path) -> Iterator[Prometheus]:
-    rules = (FOLDER / "rules.yaml").read_text()
-    rules = re.sub(r"\[\d+[mh]\]", "[15s]", re.sub(r"for: \d+m", "for: 0s", rules))
-    # Three restarts take longer than that.
-    rules = rules.replace("timestamp_seconds[15s]", "timestamp_seconds[2m]")
-    (tmp_path / "rules.yaml").write_text(rules)
-    text = CONFIGURATION.replace("RULES", str(tmp_path / "rules.yaml"))
-    target = f"127.0.0.1:{broken.metrics_port}"
-    (tmp_path / "prometheus.yaml").write_text(text.replace("TARGET", target))
-    port = free_port()
-    options = [
-        f"--config.file={tmp_path}/prometheus.yaml",
-        f"--storage.tsdb.path={tmp_path}/data",
-        f"--web.listen-address=127.0.0.1:{port}",
-    ]
-    ready = f"http://127.0.0.1:{port}/-/ready"
-    with running([find_binary("prometheus"), *options], port):
-        wait_until(lambda: httpx2.get(ready, timeout=10).status_code == httpx2.codes.OK)
-        yield Prometheus(port)
+    # Three restarts take longer than the other windows.
+    rules = rules_within_seconds().replace("timestamp_seconds[15s]", "timestamp_seconds[2m]")
+    with running_prometheus(tmp_path, rules, target("service", broken.metrics_port)) as prometheus:
+        yield prometheus
 
 
-def test_each_alert_fires_when_the_thing_is_broken(broken: Broken, prometheus: Prometheus) -> None:
-    silent = []
+def test_each_alert_fires_and_each_panel_has_data_when_things_are_broken(
+    broken: Broken, prometheus: Prometheus
+) -> None:
+    silent, empty = [], [query for query in panel_queries() if "nginx_" not in query]
     ways = breaks(broken)
-    assert {alert["alert"] for alert in ALERTS} - NOT_BROKEN == ways.keys()
+    assert {alert["alert"] for alert in ALERTS} - BESIDE == ways.keys()
     wait_until(lambda: prometheus.query("up") == [1])
     for alert, way in ways.items():
         broken.is_done = False
         if not fires(prometheus, alert, way):
             silent.append(alert)
         (broken.folder / "broken").unlink(missing_ok=True)
-    assert silent == []
+        empty = prometheus.unanswered(empty)
+    assert (silent, empty) == ([], [])
 
 
 def fires(prometheus: Prometheus, alert: str, way: Callable[[], object]) -> bool:
     until = time.monotonic() + DEADLINE_SECONDS
-    query = 'ALERTS{alertname="NAME",alertstate="firing"}'.replace("NAME", alert)
     while time.monotonic() < until:
         with suppress(httpx2.TransportError):
             way()
-        if prometheus.query(query):
+        if prometheus.is_firing(alert):
             return True
         time.sleep(0.2)
     return False

@@ -28,7 +28,7 @@ def service(serve: Serve) -> Service:
 
 
 def port_of(service: Service) -> dict[str, str]:
-    return {"METRICS_PORT": service.url.split(":")[2].partition("/")[0]}
+    return {"METRICS_PORT": str(service.port)}
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 
 import asyncpg
@@ -19,7 +20,7 @@ from procrastinate.types import JSONDict
 from pydantic import PostgresDsn
 
 from app.database import Database, create_engine
-from app.jobs.queue import TASKS
+from app.jobs import repository
 from app.settings import Settings
 from development import postgres
 from development.ports import free_port
@@ -107,13 +108,13 @@ def statuses(settings: Settings) -> object:
     )
 
 
-def enqueue(settings: Settings, task: str, *jobs: JSONDict) -> None:
+def enqueue(settings: Settings, task: str, *jobs: JSONDict, at: datetime | None = None) -> None:
     async def enqueue() -> None:
         engine = create_engine(settings)
         database = Database(engine, 1, 3)
         async with database.transaction() as session:
             for arguments in jobs:
-                await TASKS[task].enqueue(session, **arguments)
+                await repository.enqueue(session, task, arguments, at)
         await engine.dispose()
 
     asyncio.run(enqueue())

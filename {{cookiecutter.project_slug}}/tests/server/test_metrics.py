@@ -31,6 +31,7 @@ class Service:
 
     def __init__(self, gunicorn: Gunicorn, port: int) -> None:
         self.gunicorn = gunicorn
+        self.port = port
         self.url = f"http://127.0.0.1:{port}/metrics"
 
     def metrics(self) -> dict[tuple[str, str], float]:
