@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fastapi import BackgroundTasks, FastAPI, WebSocket
 from fastapi.responses import StreamingResponse
+from opentelemetry import trace
 from pydantic import BaseModel
 from sqlalchemy import func, select
 
@@ -52,6 +53,10 @@ def create_app() -> FastAPI:
     @app.get("/answers-nonsense", response_model=Answer)
     async def answers_nonsense() -> dict[str, str]:
         return {"number": SECRET}
+
+    @app.get("/span")
+    async def has_span() -> bool:
+        return trace.get_current_span().get_span_context().is_valid
 
     @app.websocket("/fails/ws")
     async def fails_late(websocket: WebSocket) -> None:

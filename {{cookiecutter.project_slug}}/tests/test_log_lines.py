@@ -126,6 +126,17 @@ def test_nginx_and_the_app_have_one_line_for_a_request(lines: Lines) -> None:
     assert {line["request_id"] for line in lines["nginx"]} == set(ids)
 
 
+def test_access_line_tells_what_a_request_was_and_what_it_cost(lines: Lines) -> None:
+    [line] = [
+        line
+        for line in lines["service"]
+        if line.get("route") == "/api/v1/users/me" and line["status"] == httpx2.codes.OK
+    ]
+    request = {"method", "route", "path", "status", "client", "request_id", "user_id", "session_id"}
+    cost = {"duration_ms", "pool_wait_ms", "sql_ms", "sql_count"}
+    assert line.keys() - {"event", "level", "timestamp"} == request | cost
+
+
 def test_debug_lines_come_and_go_with_a_signal(lines: Lines) -> None:
     levels = [line["level"] for line in lines["service"]]
     events = [line["event"] for line in lines["service"]]

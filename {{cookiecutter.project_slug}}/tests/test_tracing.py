@@ -136,16 +136,36 @@ def test_nobody_waits_when_the_receivers_are_dead(serve: Serve, kind: str) -> No
 
 
 @pytest.mark.system
-def test_nothing_is_imported_when_it_is_off() -> None:
+@pytest.mark.parametrize(("sampler", "is_built"), [("always_off", False), ("always_on", True)])
+def test_span_is_built_only_when_the_sampler_takes_the_request(
+    serve: Serve, collector: Receiver, sampler: str, is_built: bool
+) -> None:
+    gunicorn = serve(collector, "tests.failing_app:create_app()", OTEL_TRACES_SAMPLER=sampler)
+    assert gunicorn.get("/span").json() is is_built
+
+
+def said_after_start(question: str, **settings: str) -> str:
     code = (
         "import asyncio, sys, app.main, app.telemetry as t;"
         "from app.settings import Settings;"
         "s = Settings(database_url='postgresql://a@127.0.0.1/a', secret_key='x' * 32);"
         "app.main.create_app(s);"
         "asyncio.run(t.running_telemetry(s).__aenter__());"
-        "print([m for m in sys.modules if m.startswith(('opentelemetry.sdk', 'sentry_sdk'))])"
     )
+    command = [sys.executable, "-c", f"{code}print({question})"]
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, env={}, capture_output=True, text=True, check=True
+        command, cwd=ROOT, env=settings, capture_output=True, text=True, check=True
     )
-    assert done.stdout == "[]\n"
+    return done.stdout.strip()
+
+
+@pytest.mark.system
+def test_nothing_is_imported_when_it_is_off() -> None:
+    names = "('opentelemetry.sdk', 'sentry_sdk')"
+    assert said_after_start(f"[m for m in sys.modules if m.startswith({names})]") == "[]"
+
+
+@pytest.mark.system
+def test_nothing_is_patched_when_errors_are_reported() -> None:
+    question = "[*__import__('sentry_sdk').get_client().integrations]"
+    assert said_after_start(question, SENTRY_DSN="http://key@127.0.0.1:1/1") == "['dedupe']"
