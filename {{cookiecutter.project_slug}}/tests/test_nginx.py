@@ -222,3 +222,12 @@ def test_missing_upstream_is_a_502_problem(tmp_path: Path) -> None:
     nginx.prepare(tmp_path, port, app_port=free_port())
     with running_nginx(tmp_path, port), Client() as client:
         assert_is_problem(client.get(f"http://localhost:{port}/"), 502)
+
+
+def test_error_line_is_text_that_begins_with_its_time(tmp_path: Path) -> None:
+    port = free_port()
+    nginx.prepare(tmp_path, port, app_port=free_port())
+    with running_nginx(tmp_path, port), Client() as client:
+        client.get(f"http://localhost:{port}/")
+    [line] = lines_with(tmp_path / "logs" / "error.log", "connect() failed")
+    assert re.match(r"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d \[error\] ", line)
