@@ -14,6 +14,8 @@ from bench.compare import Target
 from development import bench, ports, postgres
 
 BARE, USUAL, TRACED = "without any", "logs, metrics, ids", "and 10 % traced"
+# As nginx sends it with each request: to make one is not the service's work.
+REQUEST_ID = b"\r\nX-Request-ID: 0123456789abcdef0123456789abcdef\r\n\r\n"
 # Of the CPU of what stands before it.
 GOALS = {USUAL: 1.10, TRACED: 1.05}
 
@@ -72,18 +74,22 @@ def start(stack: ExitStack, collector: str) -> list[tuple[tuple[int, int], Targe
         (TRACED, [], {"METRICS_PORT": str(ports.free_port()), **traces}),
     ):
         server = stack.enter_context(bench.serving(common | settings, None, *app))
-        servers.append((server, Target(name, bench.authenticated_read(server[0]))))
+        request = bench.authenticated_read(server[0]).removesuffix(b"\r\n\r\n") + REQUEST_ID
+        servers.append((server, Target(name, request)))
     return servers
 
 
 def report(targets: list[Target]) -> None:
-    before = statistics.median(targets[0].cpu_us)
+    before = targets[0]
     for target in targets:
         cpu, goal = statistics.median(target.cpu_us), GOALS.get(target.name)
-        verdict = f"goal {goal:.2f} {'missed' if cpu > goal * before else 'met'}" if goal else ""
+        # Of each round: an hour in which the machine is busy hits both.
+        pairs = zip(target.cpu_us, before.cpu_us, strict=True)
+        ratio = statistics.median(one / other for one, other in pairs)
+        verdict = f"goal {goal:.2f} {'missed' if ratio > goal else 'met'}" if goal else ""
         spread = f"({min(target.cpu_us):.0f}-{max(target.cpu_us):.0f})"
-        print(f"{target.name:20}{cpu:6.0f} us {spread:>11} {cpu / before:5.2f}  {verdict}")
-        before = cpu
+        print(f"{target.name:20}{cpu:6.0f} us {spread:>11} {ratio:5.2f}  {verdict}")
+        before = target
     rounds = len(targets[0].cpu_us)
     print(f"CPU a request, each to the one above; {rounds} rounds in turns, without nginx.")
 
