@@ -111,10 +111,10 @@ class Gunicorn:
         return (self.directory / "log").read_text()
 
     def readiness(self) -> int | None:
-        """None when the connection is refused."""
+        """None when nobody listens: the connection is refused, or reset if it came just before."""
         try:
             return self.get("/readyz").status_code
-        except httpx2.ConnectError:
+        except (httpx2.ConnectError, httpx2.ReadError):
             return None
 
     def wait_until_ready(self) -> None:
