@@ -91,13 +91,13 @@ def authorization_of(request: bytes) -> str:
 
 
 def get(path: str, headers: str = "") -> bytes:
-    return f"GET {path} HTTP/1.1\r\nHost: x\r\n{headers}\r\n".encode()
+    return f"GET {path} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n".encode()
 
 
 def create_item(authorization: str, **fields: object) -> bytes:
     body = json.dumps({"title": "A thing", **fields})
     return (
-        f"POST /api/v1/items HTTP/1.1\r\nHost: x\r\n{authorization}"
+        f"POST /api/v1/items HTTP/1.1\r\nHost: localhost\r\n{authorization}"
         f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}"
     ).encode()
 

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 
@@ -26,13 +27,15 @@ def measured(uv: str, *options: str) -> str:
 
 
 @pytest.mark.slow(1)
-def test_no_event_and_no_stream_is_lost_while_they_are_measured(uv: str) -> None:
+def test_no_event_and_no_stream_is_lost_while_they_are_measured(
+    uv: str, require: Callable[[str], str]
+) -> None:
+    require("nginx")
     printed = measured(uv, "--streams", "--count", "100")
-    assert [int(one) == int(of) for one, of in re.findall(r"(\d+) of (\d+) arrived", printed)] == [
-        True,
-        True,
-    ]
+    arrived = re.findall(r"(\d+) of (\d+) arrived", printed)
+    assert [int(one) == int(of) for one, of in arrived] == [True, True]
     assert ", 0 lost;" in printed
+    assert re.search(r"^reload: 100 streams .* ended or refused: none;", printed, re.M)
     assert re.findall(r"POST /items (with events|without): \d+ a second", printed)
 
 

@@ -1,14 +1,18 @@
-"""Two windows of /live in Chromium, through nginx and two workers, with a reload in between."""
+"""/live and the samples of docs/events.md in Chromium, through nginx and two workers."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
 
+import httpx2
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.service import PASSWORD, take_screenshot
 from tests.conftest import Bake
+from tests.pages import SERVICE_FOLDER
+from tests.pages import Page as Document
+from tests.system.load import sign_up
 from tests.system.processes import reload_all
 from tests.system.stack import Stack
 from tests.system.trial import serve_all
@@ -66,8 +70,49 @@ def test_window_says_that_it_reconnects_when_the_service_is_away(
     browser: Browser, stack: Stack
 ) -> None:
     page, _ = open_window(browser, stack, f"{uuid4().hex}@example.com", "Sign up")
-    page.route("**/api/v1/events", lambda route: route.abort())
+    page.route("**/api/v1/events", lambda route: route.fulfill(status=503))
     reload_all(stack)
     expect(page.locator("#state")).to_have_text("reconnecting", timeout=20_000)
     page.unroute("**/api/v1/events")
     expect(page.locator("#state")).to_have_text("open", timeout=20_000)
+
+
+# What the script of a page knows already: the second token is bad, until it is renewed.
+GIVEN = {
+    "const socket": 'const token = "TOKEN";',
+    "import { follow }": 'let token = "x"; const renew = async () => { token = "TOKEN"; };',
+}
+
+
+@pytest.mark.parametrize(("beginning", "given"), GIVEN.items())
+def test_sample_of_the_page_shows_events(
+    browser: Browser, stack: Stack, beginning: str, given: str
+) -> None:
+    samples = Document(SERVICE_FOLDER / "docs/events.md").samples
+    [sample] = [one.text for one in samples if one.text.startswith(beginning)]
+    sample = sample.replace("wss://api.example.com", stack.url.replace("http", "ws", 1))
+    page, token = browser.new_page(base_url=stack.url), sign_up(stack.url)
+    script = f"{given.replace('TOKEN', token)}\n{sample}"
+    page.route(
+        "**/live/sample.js",
+        lambda route: route.fulfill(body=script, content_type="text/javascript"),
+    )
+    page.goto("/live")
+    with page.expect_console_message(lambda line: "ready" in line.text):
+        page.add_script_tag(url="/live/sample.js", type="module")
+    with page.expect_console_message(lambda line: "item.created" in line.text):
+        headers = {"Authorization": f"Bearer {token}"}
+        httpx2.post(f"{stack.url}/api/v1/items", json={"title": "Buy milk"}, headers=headers)
+
+
+def test_eventsource_of_the_browser_is_refused_with_401(browser: Browser, stack: Stack) -> None:
+    page = browser.new_page(base_url=stack.url)
+    page.goto("/live")
+    with page.expect_response("**/api/v1/events") as refusal:
+        gives_up = page.evaluate(
+            """() => new Promise((resolve) => {
+                const source = new EventSource("/api/v1/events");
+                source.onerror = () => resolve(source.readyState === EventSource.CLOSED);
+            })"""
+        )
+    assert (refusal.value.status, gives_up) == (401, True)

@@ -162,12 +162,12 @@ def serving(
             raise KeyboardInterrupt
 
 
-def authenticated_read(port: int) -> bytes:
+def authenticated_read(port: int, user: Mapping[str, str] = USER) -> bytes:
     """The request of a user of its own, as it goes over the wire."""
     # Known already after the first start.
     json_type = {"Content-Type": "application/json"}
-    serve.call(port, "POST", "/api/v1/users", json.dumps(USER), json_type)
-    form = urlencode({"username": USER["email"], "password": USER["password"]})
+    serve.call(port, "POST", "/api/v1/users", json.dumps(user), json_type)
+    form = urlencode({"username": user["email"], "password": user["password"]})
     form_type = {"Content-Type": "application/x-www-form-urlencoded"}
     status, answer = serve.call(port, "POST", "/api/v1/auth/token", form, form_type)
     if status != http.HTTPStatus.OK:

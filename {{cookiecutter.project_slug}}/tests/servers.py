@@ -95,6 +95,10 @@ class Gunicorn:
     client: httpx2.Client
     pool: ThreadPoolExecutor = field(default_factory=ThreadPoolExecutor)
 
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
     def get(self, path: str) -> httpx2.Response:
         return self.client.get(path)
 
@@ -174,13 +178,19 @@ def start_gunicorn(
 @contextmanager
 def running_service(settings: Settings, **environment: str) -> Iterator[str]:
     """Its address, for tests that must not share a process with it."""
+    with running_gunicorn(settings, **environment) as gunicorn:
+        yield gunicorn.url
+
+
+@contextmanager
+def running_gunicorn(settings: Settings, **environment: str) -> Iterator[Gunicorn]:
     variables = service_environment(settings) | environment
     with (
         tempfile.TemporaryDirectory() as folder,
         start_gunicorn(Path(folder), variables, *SERVICE) as gunicorn,
     ):
         gunicorn.wait_until_ready()
-        yield f"http://127.0.0.1:{gunicorn.port}"
+        yield gunicorn
 
 
 def service_environment(settings: Settings) -> dict[str, str]:

@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+from asyncio.subprocess import PIPE, Process, create_subprocess_exec
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Self
 from uuid import UUID, uuid4
 
@@ -125,3 +127,21 @@ async def messages_of(websocket: ClientConnection) -> AsyncIterator[Message]:
     except ConnectionClosedError:
         pass
     yield {"type": "end", "code": websocket.close_code, "reason": websocket.close_reason}
+
+
+@asynccontextmanager
+async def running(*command: str | Path) -> AsyncIterator[Process]:
+    process = await create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE)
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.communicate()
+
+
+async def read_until(process: Process, text: str) -> None:
+    assert process.stdout is not None
+    async with asyncio.timeout(WITHIN_SECONDS):
+        while text not in (line := (await process.stdout.readline()).decode()):
+            assert line, "it ended"

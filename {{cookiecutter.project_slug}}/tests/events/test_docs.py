@@ -1,37 +1,16 @@
 """The clients of docs/events.md: curl and the command line of websockets."""
 
-import asyncio
 import json
 import sys
-from asyncio.subprocess import PIPE, Process, create_subprocess_exec
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from app.database import Database
-from tests.events.clients import EVENTS_PATH, WITHIN_SECONDS, Reader, write_events
+from tests.events.clients import EVENTS_PATH, Reader, read_until, running, write_events
 from tests.servers import find_binary
 
 pytestmark = pytest.mark.system
-
-
-@asynccontextmanager
-async def running(*command: str | Path) -> AsyncIterator[Process]:
-    process = await create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE)
-    try:
-        yield process
-    finally:
-        process.kill()
-        await process.communicate()
-
-
-async def read_until(process: Process, text: str) -> None:
-    assert process.stdout is not None
-    async with asyncio.timeout(WITHIN_SECONDS):
-        while text not in (line := (await process.stdout.readline()).decode()):
-            assert line, "it ended"
 
 
 async def test_curl_shows_events_and_resumes(reader: Reader, writer: Database) -> None:

@@ -15,6 +15,7 @@ from tests.events.clients import (
     WITHIN_SECONDS,
     Reader,
     follow_sse,
+    follow_ws,
     new_reader,
     write_events,
 )
@@ -25,6 +26,10 @@ pytestmark = pytest.mark.system
 # More than the buffers of the process and of the kernel hold.
 MANY_EVENTS, EVENTS_PER_TRANSACTION = 40_000, 2_000
 BAD_MESSAGES = 10_000
+UPGRADE = (
+    "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+)
 
 
 @pytest.fixture(scope="module")
@@ -55,33 +60,30 @@ async def test_event_arrives_when_no_worker_can_listen(
         assert (await follower.next())["seq"] == 1
 
 
+@pytest.mark.parametrize(("path", "headers"), [(EVENTS_PATH, ""), (f"{EVENTS_PATH}/ws", UPGRADE)])
 async def test_reader_that_never_reads_is_cut_off(
-    http: AsyncClient, reader: Reader, writer: Database
+    http: AsyncClient, reader: Reader, writer: Database, path: str, headers: str
 ) -> None:
     for _ in range(MANY_EVENTS // EVENTS_PER_TRANSACTION):
         await write_events(writer, reader.id, EVENTS_PER_TRANSACTION)
     with socket.socket() as peer:
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         peer.connect(("127.0.0.1", http.base_url.port))
-        request = f"GET {EVENTS_PATH}?last_event_id=0-0 HTTP/1.1\r\nHost: localhost\r\n"
+        request = f"GET {path}?last_event_id=0-0 HTTP/1.1\r\nHost: localhost\r\n{headers}"
         peer.sendall(f"{request}Authorization: Bearer {reader.access_token}\r\n\r\n".encode())
         await wait_for(http, reader, 429)
         await wait_for(http, reader, 200)
 
 
 async def test_bad_first_messages_leave_nothing_behind(http: AsyncClient, reader: Reader) -> None:
-    upgrade = (
-        f"GET {EVENTS_PATH}/ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n"
-        "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
-        "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
-    )
+    request = f"GET {EVENTS_PATH}/ws HTTP/1.1\r\nHost: localhost\r\n{UPGRADE}\r\n"
     left = iter(range(BAD_MESSAGES))
 
     async def be_bad() -> Counter[int]:
         codes = Counter[int]()
         for _ in left:
             reader, writer = await asyncio.open_connection("127.0.0.1", http.base_url.port)
-            writer.write(upgrade.encode())
+            writer.write(request.encode())
             await reader.readuntil(b"\r\n\r\n")
             # A text of two bytes with a mask of zeros: no JSON.
             writer.write(b"\x81\x82\0\0\0\0no")
@@ -96,7 +98,7 @@ async def test_bad_first_messages_leave_nothing_behind(http: AsyncClient, reader
     assert await status_of_a_stream(http, reader) == 200
 
 
-async def test_stream_is_refused_with_503_when_the_worker_is_full(http: AsyncClient) -> None:
+async def test_stream_is_refused_when_the_worker_is_full(http: AsyncClient) -> None:
     readers = [await new_reader(http) for _ in range(4)]
     async with (
         follow_sse(http, readers[0]),
@@ -104,6 +106,8 @@ async def test_stream_is_refused_with_503_when_the_worker_is_full(http: AsyncCli
         follow_sse(http, readers[2]),
     ):
         assert await status_of_a_stream(http, readers[3]) == 503
+        async with follow_ws(http, readers[3]) as follower:
+            assert (await follower.end())["code"] == 4503
 
 
 async def test_stream_is_free_again_when_the_client_has_left(

@@ -1,14 +1,25 @@
 """Events reach their owner on every worker, both ways, and nobody else."""
 
 import asyncio
+import re
+import time
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from uuid import uuid4
 
 import pytest
 from httpx2 import AsyncClient
 from sqlalchemy import delete
 
+from app.accounts.models import User
 from app.database import Database
+from app.events import repository, router
+from app.events.hub import CHANNEL
 from app.events.models import Event
+from app.events.repository import EventRow, Head
+from app.events.streams import QUEUE_ROWS_MAX, TOO_SLOW, Follower, Stream
+from tests.conftest import PASSWORD
 from tests.events.clients import (
     EVENTS_PATH,
     Follow,
@@ -27,6 +38,8 @@ async def delete_events(database: Database, reader: Reader, up_to: int) -> None:
         old = delete(Event).where(Event.owner_id == reader.id, Event.seq <= up_to)
         await session.execute(old)
 
+
+EndSession = Callable[[AsyncClient, Reader, Database], Awaitable[None]]
 
 both_ways = pytest.mark.parametrize("follow", [follow_sse, follow_ws])
 
@@ -84,14 +97,31 @@ async def test_stream_has_none_of_another_users_events(
     assert (event["seq"], event["kind"]) == (1, "parcel.changed")
 
 
+async def log_out(http: AsyncClient, reader: Reader, _writer: Database) -> None:
+    await http.post("/api/v1/auth/logout", json={"refresh_token": reader.refresh_token})
+
+
+async def change_password(http: AsyncClient, reader: Reader, _writer: Database) -> None:
+    other = await Reader.log_in(http, reader.email)
+    body = {"current_password": PASSWORD, "new_password": f"{PASSWORD} 2"}
+    await http.put("/api/v1/users/me/password", json=body, headers=other.headers)
+
+
+async def disable(_http: AsyncClient, reader: Reader, writer: Database) -> None:
+    """As the admin app does."""
+    async with writer.transaction() as session:
+        (await session.get_one(User, reader.id)).disabled_at = datetime.now(UTC)
+    await repository.notify(writer, CHANNEL, writer.announcements.take())
+
+
 @both_ways
+@pytest.mark.parametrize("end_session", [log_out, change_password, disable])
 async def test_stream_ends_within_a_second_when_the_session_does(
-    http: AsyncClient, reader: Reader, follow: Follow
+    http: AsyncClient, reader: Reader, writer: Database, follow: Follow, end_session: EndSession
 ) -> None:
     async with follow(http, reader) as one, follow(http, reader) as two:
         await one.next(), await two.next()
-        body = {"refresh_token": reader.refresh_token}
-        await http.post("/api/v1/auth/logout", json=body)
+        await end_session(http, reader, writer)
         async with asyncio.timeout(1):
             ends = [await one.end(), await two.end()]
     assert [end["code"] for end in ends] == [4401, 4401]
@@ -157,3 +187,37 @@ async def test_stream_is_refused_with_its_status_when_the_token_is_missing(
     response = await http.get(EVENTS_PATH)
     assert response.status_code == 401
     assert response.headers["content-type"] == "application/problem+json"
+
+
+async def test_stream_is_refused_with_its_status_when_the_scope_is_missing(
+    http: AsyncClient, reader: Reader
+) -> None:
+    form = {"username": reader.email, "password": PASSWORD, "scope": "items:read"}
+    pair = (await http.post("/api/v1/auth/token", data=form)).json()
+    headers = {"Authorization": f"Bearer {pair['access_token']}"}
+    assert (await http.get(EVENTS_PATH, headers=headers)).status_code == 403
+
+
+def new_stream(database: Database) -> Stream:
+    follower = Follower(uuid4(), uuid4(), int(time.time()) + 60)
+    return Stream(database, follower, Head(uuid4(), 0, 1), 0, 0)
+
+
+async def test_stream_beats_when_nothing_happens(
+    writer: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(router, "HEARTBEAT_SECONDS", 0.01)
+    chunks = aiter(router.ServerSentEvents(new_stream(writer)).body_iterator)
+    first = await anext(chunks)
+    assert isinstance(first, bytes)
+    assert re.match(rb"retry: [1-5]\d{3}\nid: [0-9a-f]{8}-0\nevent: ready\n", first)
+    assert [await anext(chunks), await anext(chunks)] == [b":\n\n"] * 2
+
+
+async def test_stream_is_ended_when_too_many_events_wait(writer: Database) -> None:
+    stream = new_stream(writer)
+    row = EventRow(uuid4(), uuid4(), 1, "parcel.changed", uuid4(), datetime.now(UTC))
+    stream.offer([row] * QUEUE_ROWS_MAX)
+    assert stream.end is None
+    stream.offer([row])
+    assert stream.end == TOO_SLOW
