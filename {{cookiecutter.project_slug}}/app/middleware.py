@@ -10,7 +10,6 @@ import uuid
 from http import HTTPStatus
 
 import structlog
-from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -150,8 +149,8 @@ def _request_id(scope: Scope) -> str:
 
 
 def _content_length(scope: Scope) -> int:
-    value = Headers(scope=scope).get("content-length", "")
-    return int(value) if value.isdecimal() else 0
+    value: bytes = dict(scope["headers"]).get(b"content-length", b"")
+    return int(value) if value.isdigit() else 0
 
 
 def _log_access(path: str, route: str, record: RequestRecord, seconds: float) -> None:
