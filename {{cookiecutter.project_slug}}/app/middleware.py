@@ -84,7 +84,7 @@ class LimitMiddleware:
         self.detail = f"The body may have {max_body_bytes} bytes at most."
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
         response = None

@@ -103,6 +103,13 @@ async def test_echo_answers_when_the_token_is_a_header(
         assert (await peer.say("hello"))["text"] == f"{user.email}: hello"
 
 
+async def test_socket_is_refused_when_its_path_has_a_control_character(
+    echo_app: FastAPI, state: State, user: SignedInUser
+) -> None:
+    async with dial(echo_app, state, f"{URL}\n", "v1", f"bearer.{token_of(user)}") as peer:
+        assert (await peer.hear())["status"] == 400
+
+
 @pytest.mark.parametrize("offered", [(), ("v1",), ("v1", "bearer."), ("v1", "bearer.a.b.c")])
 async def test_socket_is_closed_with_4401_when_the_token_is_not_good(
     echo_app: FastAPI, state: State, offered: tuple[str, ...]
