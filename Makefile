@@ -38,7 +38,7 @@ bench-cost: ## Measure what logs, metrics, ids and traces cost a request (about 
 bench-compare: ## Put servers beside each other: NAME=workers (pool, waits, nginx, servers, ...)
 	@$(RUN) --no-dev python -m bench --compare "$(NAME)" $(ARGS)
 
-bench-conformance: ## Put six servers to eight trials: reload, drain, kill, stall, ... (8 minutes)
+bench-conformance: ## Put six servers to ten trials: reload, drain, kill, stall, ... (10 minutes)
 	@$(RUN) --no-dev python -m bench --conformance $(ARGS)
 
 site: ## Build the pages as a site in .cache/site/html, with search and the calculator

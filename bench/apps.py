@@ -93,8 +93,20 @@ def starlette_app():
 
 def fastapi_app():
     from fastapi import FastAPI
+    from pydantic import BaseModel
 
     app = FastAPI(lifespan=lifespan, openapi_url=None)
+
+    class Row(BaseModel):
+        id: int
+        title: str
+
+    # 100 bytes of JSON, with the comma after it.
+    row = Row(id=1_000_000, title="x" * 74)
+
+    @app.get("/rows/{count}")
+    async def rows(count: int) -> list[Row]:
+        return [row] * count
 
     @app.get("/json")
     @app.get("/readyz")
@@ -172,6 +184,10 @@ def trial_app():
     async def slow() -> dict[str, str]:
         await asyncio.sleep(2)
         return ANSWER
+
+    @app.post("/refuse")
+    async def refuse() -> Response:
+        return Response(status_code=413)
 
     @app.get("/stall")
     async def stall() -> dict[str, str]:

@@ -12,9 +12,10 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -28,6 +29,8 @@ from development import bench, load
 from development.load import Load, Outcome
 
 WATCHED_SECONDS = 20
+RACES = 200
+GET = b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 @dataclass(frozen=True)
@@ -81,9 +84,8 @@ def is_gone(pid: int) -> bool:
 @contextmanager
 def under_load(server: Server, seconds: float) -> Iterator[list[Outcome]]:
     """200 requests a second on 16 kept connections, due at fixed times; the outcome afterwards."""
-    request = b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n"
     outcomes: list[Outcome] = []
-    wanted = Load(server.port, request, 16, seconds, rate=200)
+    wanted = Load(server.port, GET, 16, seconds, rate=200)
     thread = threading.Thread(target=lambda: outcomes.append(bench.drive(wanted)))
     thread.start()
     time.sleep(1)
@@ -120,16 +122,83 @@ def drain(server: Server) -> str:
 
 
 def idle(server: Server) -> str:
-    with socket.create_connection(("127.0.0.1", server.port), timeout=WATCHED_SECONDS) as client:
-        client.sendall(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        client.recv(65536)
+    seconds = closed_after(server)
+    return f"{seconds:.0f} s" if seconds else f"longer than {WATCHED_SECONDS} s"
+
+
+def closed_after(server: Server) -> float | None:
+    """What an idle connection is kept for; None if it is longer than we watch."""
+    with used_connection(server) as client:
         began = time.monotonic()
         try:
             while client.recv(65536):
                 pass
         except TimeoutError:
-            return f"longer than {WATCHED_SECONDS} s"
-        return f"{time.monotonic() - began:.0f} s"
+            return None
+        return time.monotonic() - began
+
+
+def used_connection(server: Server) -> socket.socket:
+    """It has had one answer."""
+    client = socket.create_connection(("127.0.0.1", server.port), timeout=WATCHED_SECONDS)
+    client.sendall(GET)
+    client.recv(65536)
+    return client
+
+
+def raced(server: Server) -> str:
+    """Connections are used again at the moment at which the server closes them, idle as they are.
+
+    Like nginx, a client looks before it sends; what it cannot see is that the server has decided.
+    """
+    seconds = closed_after(server)
+    if seconds is None:
+        return f"not closed in {WATCHED_SECONDS} s"
+    used = []
+    with ExitStack() as stack:
+        for number in range(RACES):
+            client = stack.enter_context(used_connection(server))
+            # From 10 ms before to 10 ms after it.
+            used.append((client, time.monotonic() + seconds + (number / RACES - 0.5) / 50))
+            time.sleep(0.002)
+        said = Counter(ask_again(client, due) for client, due in used)
+    return f"{said['lost']} of {RACES} lost, {said['closed']} seen to be closed"
+
+
+def ask_again(client: socket.socket, due: float) -> str:
+    time.sleep(max(0, due - time.monotonic()))
+    client.setblocking(False)
+    try:
+        client.recv(1)
+    except BlockingIOError:
+        client.settimeout(2)
+    except ConnectionResetError:
+        return "closed"
+    else:
+        return "closed"
+    try:
+        client.sendall(GET)
+        return "answered" if client.recv(65536) else "lost"
+    except OSError:
+        return "lost"
+
+
+def refused(server: Server) -> str:
+    """As a limit does it: the 413 is there before the body, which goes on to come."""
+    body = bytes(10_000_000)
+    head = f"POST /refuse HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as client:
+        sent, answer = "all of the body taken", b""
+        try:
+            client.sendall(head.encode() + body)
+        except TimeoutError:
+            sent = "the body not taken"
+        except OSError:
+            sent = "the connection cut"
+        with suppress(OSError):
+            answer = client.recv(65536)
+    said = "413 read" if answer.startswith(b"HTTP/1.1 413 ") else "no answer to read"
+    return f"{said}, {sent}"
 
 
 def stream(server: Server) -> str:
@@ -195,6 +264,8 @@ ASKED = {
     "a worker is killed under load": killed,
     "a worker's event loop stands still": stalled,
     "an idle connection is kept for": idle,
+    "requests as it closes idle connections": raced,
+    "413 before a body of 10 MB": refused,
 }
 
 

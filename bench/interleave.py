@@ -5,23 +5,31 @@ machine with another; each round takes them in an order of its own.
 """
 
 import argparse
+import asyncio
 import json
 import os
 import platform
 import random
-import re
+import resource
 import signal
+import ssl
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import urlencode
 
+from uvicorn.loops.auto import auto_loop_factory
+
+from bench import hops
+from bench.hops import Hop
 from bench.variants import COMPARISONS, SERVICE, Comparison, Variant
-from development import bench, load, nginx, ports, postgres, serve, supervisor
-from development.load import Load
+from development import bench, load, ports, postgres, serve, supervisor
+from development.load import Load, Outcome
 from development.supervisor import Child
 
 HERE = Path(__file__).resolve().parent
@@ -36,6 +44,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=2, help="of each of the two loads")
     options = parser.parse_args()
+    # A connection is a file here and another one in the server, which inherits the limit.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     comparison = COMPARISONS[options.output.stem]
     measured = measure_all(comparison, options)
     document = {
@@ -81,31 +92,23 @@ def describe(comparison: Comparison, python: str) -> dict[str, object]:
 
 @contextmanager
 def serving(variant: Variant, python: str, database_url: str) -> Iterator[tuple[int, list[int]]]:
-    """The port to ask, and the processes whose CPU counts: nginx is one of them."""
-    app_port = port = ports.free_port()
-    is_of_the_service = "{service_python}" in variant.command
+    """The port to ask, and the processes whose CPU counts: nginx and PgBouncer are among them."""
     with (
         tempfile.TemporaryDirectory(prefix="bench-") as folder,
         tempfile.TemporaryFile() as log,
         supervisor.signals(signal.SIGINT, signal.SIGTERM) as inbox,
     ):
-        bind = f"unix:{folder}/socket" if "unix" in variant.nginx else f"127.0.0.1:{app_port}"
-        values = {"python": python, "service_python": sys.executable, "port": app_port}
-        command = [part.format(**values, bind=bind) for part in variant.command]
-        places = [(command, bench.ROOT if is_of_the_service else HERE, signal.SIGTERM)]
-        if variant.nginx:
-            port = ports.free_port()
-            arguments = prepare_nginx(Path(folder) / "nginx", port, bind, variant)
-            places.append((arguments, Path(folder), signal.SIGQUIT))
-        environment = environment_of(variant, app_port, database_url)
+        way = Way.of(variant, python, Path(folder), database_url)
         children: list[Child] = []
         try:
-            for arguments, cwd, stop_signal in places:
-                options = {"folder": cwd, "environment": environment, "output": log}
-                children.append(supervisor.start(arguments[2], arguments, stop_signal, **options))
-            if not serve.wait_until_ready(port, children, inbox):
+            for hop in way.hops:
+                options = {"folder": hop.folder, "environment": way.environment, "output": log}
+                child = supervisor.start(hop.name, hop.command, hop.stop_signal, **options)
+                children.append(child)
+            if not serve.wait_until_ready(way.plain_port, children, inbox):
                 raise SystemExit("Interrupted.")
-            yield port, [child.process.pid for child in children]
+            pairs = zip(children, way.hops, strict=True)
+            yield way.port, [child.process.pid for child, hop in pairs if hop.counts]
         except Exception:
             log.seek(0)
             sys.stderr.write(log.read().decode(errors="replace")[-2000:])
@@ -116,10 +119,44 @@ def serving(variant: Variant, python: str, database_url: str) -> Iterator[tuple[
             raise SystemExit("Interrupted.")
 
 
+@dataclass(frozen=True)
+class Way:
+    """From the port that is asked to PostgreSQL."""
+
+    port: int
+    # The same without TLS.
+    plain_port: int
+    # In the order in which they start.
+    hops: Sequence[Hop]
+    environment: Mapping[str, str]
+
+    @classmethod
+    def of(cls, variant: Variant, python: str, folder: Path, database_url: str) -> "Way":
+        app_port = port = plain_port = ports.free_port()
+        bind = f"unix:{folder}/socket" if "unix" in variant.nginx else f"127.0.0.1:{app_port}"
+        values = {"python": python, "service_python": sys.executable, "port": app_port}
+        command = [part.format(**values, bind=bind) for part in variant.command]
+        is_of_the_service = "{service_python}" in variant.command
+        places = [Hop(command[2], command, bench.ROOT if is_of_the_service else HERE)]
+        environment = environment_of(variant, app_port, database_url)
+        if variant.before_database:
+            hop, through = hops.before_database(variant.before_database, folder, database_url)
+            places.insert(0, hop)
+            environment["DATABASE_URL"] = through
+        if variant.nginx:
+            port = plain_port = ports.free_port()
+            if "tls" in variant.nginx:
+                port = ports.free_port()
+            nginx = (folder / "nginx", plain_port, port, bind, variant.nginx)
+            places.append(hops.before_server(*nginx))
+        return cls(port, plain_port, places, environment)
+
+
 def environment_of(variant: Variant, port: int, database_url: str) -> dict[str, str]:
     return {
         **os.environ,
         "DATABASE_URL": database_url,
+        "DATABASE_LISTEN_URL": database_url,
         "APP_PORT": str(port),
         "WEB_CONCURRENCY": "2",
         "SIGN_UP_OPEN": "true",
@@ -132,31 +169,15 @@ def environment_of(variant: Variant, port: int, database_url: str) -> dict[str, 
     }
 
 
-def prepare_nginx(folder: Path, port: int, bind: str, variant: Variant) -> list[str]:
-    """The nginx of the service, but for what the variant asks of its upstream."""
-    nginx.prepare(folder, port, 0)
-    (folder / "site" / "upstream.conf").write_text(f"server {bind};\n")
-    if "close" in variant.nginx:
-        proxy = folder / "http" / "proxy.conf"
-        text = proxy.read_text()
-        changed = re.sub(r"^ +keepalive.*\n", "", text, flags=re.MULTILINE)
-        proxy.write_text(changed.replace("Connection $connection_upgrade", "Connection close"))
-    return nginx.command(nginx.find_binary(), folder)
-
-
 def measure(variant: Variant, port: int, pids: list[int], seconds: float) -> dict[str, float]:
-    if variant.command == SERVICE:
-        request = bench.authenticated_read(port)
-    else:
-        request = f"GET {variant.path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
     spin_ms = bench.spin()
-    full = Load(port, request, variant.connections, seconds)
-    bench.drive(Load(port, request, variant.connections, min(1, seconds)))
+    full = load_of(variant, port, seconds)
+    bench.drive(replace(full, seconds=min(1, seconds)))
     before = cpu_seconds(pids)
-    closed = bench.drive(full)
+    closed = drive(full, variant.logins_per_second)
     used_seconds = cpu_seconds(pids) - before
     rate = RATE_SHARE * closed.requests_per_second
-    steady = bench.drive(Load(port, request, variant.connections, seconds, rate))
+    steady = drive(replace(full, rate=rate), variant.logins_per_second)
     failures = closed.failures + steady.failures
     if failures:
         raise SystemExit(f"{variant.name}: {dict(failures)}")
@@ -169,6 +190,41 @@ def measure(variant: Variant, port: int, pids: list[int], seconds: float) -> dic
         "late_p99_ms": round(load.percentile(steady.lateness_ms, 0.99), 2),
         "spin_ms": round(spin_ms, 2),
     }
+
+
+def load_of(variant: Variant, port: int, seconds: float) -> Load:
+    if variant.command == SERVICE:
+        request = bench.authenticated_read(port)
+    else:
+        close = "Connection: close\r\n" if variant.reconnects else ""
+        request = f"GET {variant.path} HTTP/1.1\r\nHost: localhost\r\n{close}\r\n".encode()
+    tls = None
+    if "tls" in variant.nginx:
+        # Nobody has signed its certificate.
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
+    return Load(port, request, variant.connections, seconds, tls=tls)
+
+
+def drive(load_: Load, logins_per_second: int) -> Outcome:
+    """The outcome of the load, with the failures of the logins beside it."""
+    if not logins_per_second:
+        return bench.drive(load_)
+    form = urlencode({"username": bench.USER["email"], "password": bench.USER["password"]})
+    request = (
+        "POST /api/v1/auth/token HTTP/1.1\r\nHost: localhost\r\n"
+        "Content-Type: application/x-www-form-urlencoded\r\n"
+        f"Content-Length: {len(form)}\r\n\r\n{form}"
+    ).encode()
+    logins = Load(load_.port, request, 8, load_.seconds, logins_per_second)
+
+    async def run_both() -> Outcome:
+        outcome, beside = await asyncio.gather(load.run(load_), load.run(logins))
+        outcome.failures.update(beside.failures)
+        return outcome
+
+    with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:
+        return runner.run(run_both())
 
 
 def cpu_seconds(masters: list[int]) -> float:

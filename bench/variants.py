@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 
 WORKERS, CONNECTIONS = 2, 64
@@ -25,8 +25,14 @@ class Variant:
     path: str = "/json"
     environment: Mapping[str, str] = field(default_factory=dict)
     connections: int = CONNECTIONS
+    # Each request on a new connection of the client.
+    reconnects: bool = False
     # nginx in front: "" for none, or what stands in its configuration.
     nginx: str = ""
+    # Between the service and PostgreSQL: "" for nothing, "pgbouncer" or "network".
+    before_database: str = ""
+    # Beside the load, and at this rate whatever the load does.
+    logins_per_second: int = 0
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,14 @@ class Comparison:
 def of_the_service(name: str, **settings: str) -> Variant:
     planned = {"WEB_CONCURRENCY": str(WORKERS), "DATABASE_POOL_SIZE": "2"}
     return Variant(name, SERVICE, "", planned | settings)
+
+
+def pools(before_database: str = "") -> tuple[Variant, ...]:
+    sizes = {f"pool, {size}": str(size) for size in (1, 2, 5, 10, 20)}
+    return tuple(
+        replace(of_the_service(name, DATABASE_POOL_SIZE=size), before_database=before_database)
+        for name, size in sizes.items()
+    )
 
 
 def waits() -> tuple[Variant, ...]:
@@ -99,6 +113,44 @@ def in_front() -> tuple[Variant, ...]:
     return tuple(Variant(name, REFERENCE, "/bare", nginx=way) for name, way in ways.items())
 
 
+def encrypted() -> tuple[Variant, ...]:
+    return tuple(
+        Variant(
+            f"{name}, {'a connection each' if reconnects else 'kept connections'}",
+            *(REFERENCE, "/bare"),
+            nginx=way,
+            reconnects=reconnects,
+        )
+        for (name, way), reconnects in product(
+            {"plain": "tcp", "TLS": "tls"}.items(), (False, True)
+        )
+    )
+
+
+def pooled() -> tuple[Variant, ...]:
+    direct = of_the_service("direct")
+    # The setting without the program: none of its statements is prepared by name.
+    unprepared = of_the_service("direct, nothing prepared by name", DATABASE_PGBOUNCER="true")
+    return direct, unprepared, replace(unprepared, name="PgBouncer", before_database="pgbouncer")
+
+
+def answers() -> tuple[Variant, ...]:
+    command = (*UVICORN_WORKER, "apps:fastapi_app()")
+    # Ten rows of 100 bytes are 1 kB.
+    return tuple(
+        Variant(f"answer, {size}", command, f"/rows/{10 * size}") for size in (1, 10, 100, 1000)
+    )
+
+
+def beside_logins() -> tuple[Variant, ...]:
+    # All of them are one account at one address.
+    limits = {"LOGIN_ATTEMPTS_PER_ACCOUNT": "100000", "LOGIN_ATTEMPTS_PER_ADDRESS": "100000"}
+    return tuple(
+        replace(of_the_service(f"reads, {rate}", **limits), logins_per_second=rate)
+        for rate in (0, 1, 2, 5)
+    )
+
+
 def loops() -> tuple[Variant, ...]:
     return tuple(
         Variant(
@@ -108,7 +160,7 @@ def loops() -> tuple[Variant, ...]:
     )
 
 
-def connections() -> tuple[Variant, ...]:
+def modes_of_reading() -> tuple[Variant, ...]:
     modes = {
         "as it is": {},
         "pool_pre_ping": {"PRE_PING": "1"},
@@ -120,6 +172,7 @@ def connections() -> tuple[Variant, ...]:
 
 
 SERVING = ("fastapi", "gunicorn", "uvicorn", "uvloop", "httptools")
+STORING = (*SERVING, "sqlalchemy", "asyncpg")
 COMPARISONS = {
     "workers": Comparison(
         "How many workers? One per core, or the 2n + 1 of the manuals?",
@@ -128,18 +181,42 @@ COMPARISONS = {
             for workers in sorted({1, CORES, 2 * CORES, 2 * CORES + 1})
         ),
         "p99_full_ms",
-        (*SERVING, "sqlalchemy", "asyncpg"),
+        STORING,
         "workers",
     ),
     "pool": Comparison(
         "How many connections for each of two workers, with the database on the same machine?",
+        pools(),
+        "p99_full_ms",
+        STORING,
+        "connections of each worker",
+    ),
+    "remote": Comparison(
+        "How many connections for each of two workers, with the database 1 ms away?",
+        pools("network"),
+        "p99_full_ms",
+        STORING,
+        "connections of each worker",
+    ),
+    "pgbouncer": Comparison(
+        "What does PgBouncer in transaction mode cost?", pooled(), "cpu_us", STORING
+    ),
+    "connections": Comparison(
+        "How many clients at once: what do more of them cost?",
         tuple(
-            of_the_service(f"pool, {size}", DATABASE_POOL_SIZE=str(size))
-            for size in (1, 2, 5, 10, 20)
+            replace(of_the_service(f"clients, {count}"), connections=count)
+            for count in (1, 16, 64, 256, 1024)
         ),
         "p99_full_ms",
-        (*SERVING, "sqlalchemy", "asyncpg"),
-        "connections of each worker",
+        STORING,
+        "connections",
+    ),
+    "logins": Comparison(
+        "What do reads notice of logins beside them?",
+        beside_logins(),
+        "p99_ms",
+        STORING,
+        "logins a second",
     ),
     "waits": Comparison(
         "An endpoint that waits for 50 ms: WSGI or ASGI?",
@@ -153,6 +230,15 @@ COMPARISONS = {
         in_front(),
         "cpu_us",
         SERVING,
+    ),
+    "tls": Comparison(
+        "What does TLS cost, on connections that are kept and with a handshake for each request?",
+        encrypted(),
+        "cpu_us",
+        SERVING,
+    ),
+    "json": Comparison(
+        "What does an answer of 1 kB to 1 MB cost?", answers(), "cpu_us", SERVING, "kB of JSON"
     ),
     "servers": Comparison(
         "The same FastAPI route on five servers, two workers each",
@@ -171,9 +257,9 @@ COMPARISONS = {
     ),
     "pre-ping": Comparison(
         "What do pool_pre_ping and the transaction around a read cost?",
-        connections(),
+        modes_of_reading(),
         "cpu_us",
-        (*SERVING, "sqlalchemy", "asyncpg"),
+        STORING,
     ),
     "max-requests": Comparison(
         "What does it cost to replace workers all the time?",
@@ -182,7 +268,7 @@ COMPARISONS = {
             for most in (0, 5000, 500)
         ),
         "p99_full_ms",
-        (*SERVING, "sqlalchemy", "asyncpg"),
+        STORING,
     ),
 }
 

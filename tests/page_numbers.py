@@ -69,6 +69,9 @@ NUMBERS: dict[str, dict[str, Source]] = {
         "`statement_timeout` | none | {} s": Source("STATEMENT_TIMEOUT_SECONDS"),
         "`lock_timeout` | none | {} s": Source("LOCK_TIMEOUT_SECONDS"),
     },
+    "docs/measurements/json.md": {
+        "a limit ({} rows here)": Source("app/schemas.py", r"limit: int .*le=(\d+)"),
+    },
     "docs/decisions/0004-a-fair-queue-before-the-pool.md": {"_SECONDS` ({})": POOL_WAIT},
     "docs/decisions/0005-a-worker-leaves-after-its-successor-serves.md": {
         "a lame duck for {} s": LAME_DUCK,

@@ -46,5 +46,7 @@ def test_cost_of_a_request_is_compared_with_a_bare_route(uv: str) -> None:
     assert set(rows) == set(TARGETS)
     assert rows["bare FastAPI route"].split()[5] == "1.00"
     assert rows["GET /users/me"].split()[-2] == "4.0"
-    for figure in ("import of app.main", "from the start to the first answer", "idle worker, PSS"):
+    start = "from the start to the first answer"
+    for figure in ("import of app.main", start, f"preload_app: {start}", "idle worker, PSS"):
         assert re.search(rf"^{figure}, \S+ +\d+\.\d+ .* (kept|exceeded)$", printed, re.M)
+        assert f"- {figure}: " in printed

@@ -3,12 +3,23 @@
 import json
 import shutil
 import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
-from bench.pages import BEGIN, PAGES, PLOTS, Document, block, plot, read_all, summarise
+from bench.pages import (
+    BEGIN,
+    PAGES,
+    PLOTS,
+    Document,
+    Summary,
+    block,
+    plot,
+    read_all,
+    summarise,
+)
 from bench.variants import COMPARISONS, TRIALS
 from tests.browser.service import NOT_COPIED
 from tests.conftest import REPOSITORY, SERVICE, own_environment
@@ -56,31 +67,53 @@ def test_rounds_are_complete_and_were_taken_of_what_is_compared_now(name: str) -
     assert all(one["requests_per_second"] > 0 for variant in rounds for one in variant)
 
 
-@pytest.mark.slow(1)
-def test_comparison_is_measured_in_turns(uv: str, tmp_path: Path) -> None:
-    folder, output = tmp_path / "service", tmp_path / "loop.json"
+@pytest.fixture
+def compare(uv: str, tmp_path: Path) -> Iterator[Callable[[str], Summary]]:
+    """Measures a comparison for a moment, in a service of its own."""
+    folder, bench, venv = tmp_path / "service", REPOSITORY / "bench", REPOSITORY / ".cache/venv"
     shutil.copytree(REPOSITORY / SERVICE, folder, ignore=NOT_COPIED)
-    bench, venv = REPOSITORY / "bench", REPOSITORY / ".cache/venv"
     in_venv = [uv, "run", "--quiet", "--locked", "--project", str(REPOSITORY / SERVICE)]
     environment = own_environment() | {
         "PYTHONPATH": f"{folder}:{REPOSITORY}:{bench}",
         "SECRET_KEY": "x1" * 16,
         "UV_PROJECT_ENVIRONMENT": str(venv),
     }
-    measure = ["python", str(bench / "interleave.py"), str(output), str(venv / "bin/python")]
-    measure += ["--rounds", "1", "--seconds", "0.2"]
+
+    def run(*command: str) -> None:
+        done = subprocess.run(
+            [*in_venv, *command],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+
+    def measure(name: str) -> Summary:
+        output = tmp_path / f"{name}.json"
+        script = ["python", str(bench / "interleave.py"), str(output), str(venv / "bin/python")]
+        run(*script, "--rounds", "1", "--seconds", "0.3")
+        return summarise(json.loads(output.read_text()))
+
     try:
-        run(*in_venv, *measure, folder=folder, environment=environment)
+        run("manage", "database", "start")
+        run("manage", "migrate")
+        yield measure
     finally:
-        stop = ("manage", "database", "stop")
-        run(*in_venv, *stop, folder=folder, environment=environment)
-    summary = summarise(json.loads(output.read_text()))
-    assert len(summary) == 4
+        run("manage", "database", "stop")
+
+
+@pytest.mark.slow(1)
+@pytest.mark.parametrize("name", ["loop", "tls", "pgbouncer"])
+def test_comparison_is_measured_in_turns(compare: Callable[[str], Summary], name: str) -> None:
+    summary = compare(name)
+    assert set(summary) == {variant.name for variant in COMPARISONS[name].variants}
     assert all(figures["cpu_us"].median > 0 for figures in summary.values())
 
 
-def run(*command: str, folder: Path, environment: dict[str, str]) -> None:
-    done = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+@pytest.mark.slow(1)
+def test_no_read_is_faster_than_the_network_to_its_database(
+    compare: Callable[[str], Summary],
+) -> None:
+    assert all(figures["p50_ms"].least > 1 for figures in compare("remote").values())

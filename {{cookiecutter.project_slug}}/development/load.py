@@ -7,6 +7,7 @@ times, and one that had to wait for a free connection was waiting already.
 
 import asyncio
 import re
+import ssl
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -29,6 +30,7 @@ class Load:
     rate: float | None = None
     # Another one is a failure.
     status: bytes = b"200"
+    tls: ssl.SSLContext | None = None
 
 
 @dataclass
@@ -79,7 +81,7 @@ async def _work(load: Load, due_times: Iterator[float], outcome: Outcome) -> Non
             outcome.lateness_ms.append((time.perf_counter() - due) * 1000)
         try:
             if not connection.is_open:
-                connection = await _connect(load.port)
+                connection = await _connect(load)
             async with asyncio.timeout(_ANSWER_WITHIN_SECONDS):
                 status = await connection.send(load.request)
         except (OSError, TimeoutError, ValueError) as error:
@@ -92,9 +94,9 @@ async def _work(load: Load, due_times: Iterator[float], outcome: Outcome) -> Non
     connection.close()
 
 
-async def _connect(port: int) -> "_Connection":
-    loop = asyncio.get_running_loop()
-    _, connection = await loop.create_connection(_Connection, "127.0.0.1", port)
+async def _connect(load: Load) -> "_Connection":
+    connect = asyncio.get_running_loop().create_connection
+    _, connection = await connect(_Connection, "127.0.0.1", load.port, ssl=load.tls)
     return connection
 
 
