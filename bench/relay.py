@@ -9,15 +9,19 @@ import sys
 from asyncio import StreamReader, StreamWriter
 
 
-async def relay(port: int, database_port: int, delay_seconds: float) -> None:
+async def main(port: int, database_port: int, delay_seconds: float) -> None:
+    async with await listen(port, database_port, delay_seconds) as server:
+        await server.serve_forever()
+
+
+async def listen(port: int, database_port: int, delay_seconds: float) -> asyncio.Server:
     async def accept(statements: StreamReader, answers: StreamWriter) -> None:
         from_database, to_database = await asyncio.open_connection("127.0.0.1", database_port)
         async with asyncio.TaskGroup() as group:
             group.create_task(hand_on(statements, to_database, delay_seconds))
             group.create_task(hand_on(from_database, answers, 0))
 
-    async with await asyncio.start_server(accept, "127.0.0.1", port) as server:
-        await server.serve_forever()
+    return await asyncio.start_server(accept, "127.0.0.1", port)
 
 
 async def hand_on(reader: StreamReader, writer: StreamWriter, delay_seconds: float) -> None:
@@ -28,4 +32,4 @@ async def hand_on(reader: StreamReader, writer: StreamWriter, delay_seconds: flo
 
 
 if __name__ == "__main__":
-    asyncio.run(relay(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])))
+    asyncio.run(main(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])))

@@ -118,6 +118,6 @@ def report(figures: Mapping[str, list[float]]) -> None:
         spread = f"({min(values):.2f}-{max(values):.2f})"
         verdict = "kept" if median <= budget else "exceeded"
         print(f"{name:51}{median:8.2f}{spread:>16}  {budget:g} {verdict}")
-    print("\nWhy so much:")
+    print("\nWhy these budgets:")
     for name, one in BUDGETS.items():
         print(f"- {name.rpartition(',')[0]}: {one.reason}")

@@ -1,14 +1,19 @@
 """`make bench` of the template: the service and what it is compared with, in one run."""
 
+import asyncio
 import re
 import subprocess
 import sys
+import time
+from asyncio import StreamReader, StreamWriter
 from collections.abc import Callable
 
 import pytest
 
+from bench import relay
 from tests.conftest import REPOSITORY, own_environment
 
+DELAY_SECONDS = 0.05
 TARGETS = ("bare FastAPI route", "JWT, raw asyncpg", "GET /users/me", "POST /items")
 
 
@@ -50,3 +55,31 @@ def test_cost_of_a_request_is_compared_with_a_bare_route(uv: str) -> None:
     for figure in ("import of app.main", start, f"preload_app: {start}", "idle worker, PSS"):
         assert re.search(rf"^{figure}, \S+ +\d+\.\d+ .* (kept|exceeded)$", printed, re.M)
         assert f"- {figure}: " in printed
+
+
+def test_statements_arrive_later_and_in_order_when_the_database_is_remote() -> None:
+    sent = [b"%04d" % number for number in range(1000)]
+
+    async def echo(reader: StreamReader, writer: StreamWriter) -> None:
+        while received := await reader.read(100):
+            writer.write(received)
+        writer.close()
+
+    async def exchange() -> tuple[float, bytes]:
+        async with await asyncio.start_server(echo, "127.0.0.1", 0) as database:
+            port = database.sockets[0].getsockname()[1]
+            async with await relay.listen(0, port, DELAY_SECONDS) as network:
+                reader, writer = await asyncio.open_connection(*network.sockets[0].getsockname())
+                began = time.perf_counter()
+                for one in sent:
+                    writer.write(one)
+                    await asyncio.sleep(0)
+                first = await reader.readexactly(4)
+                waited = time.perf_counter() - began
+                rest = await reader.readexactly(4 * (len(sent) - 1))
+                writer.close()
+                return waited, first + rest
+
+    waited, received = asyncio.run(exchange())
+    assert waited >= DELAY_SECONDS
+    assert received == b"".join(sent)
