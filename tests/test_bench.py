@@ -1,19 +1,22 @@
 """`make bench` of the template: the service and what it is compared with, in one run."""
 
-import asyncio
 import re
+import socket
 import subprocess
 import sys
 import time
-from asyncio import StreamReader, StreamWriter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 
-from bench import relay
+from development.ports import free_port
 from tests.conftest import REPOSITORY, own_environment
+from tests.servers import listens, wait_until
 
 DELAY_SECONDS = 0.05
+# More than the relay reads at once.
+STATEMENTS = b"".join(b"%07d " % number for number in range(100_000))
 TARGETS = ("bare FastAPI route", "JWT, raw asyncpg", "GET /users/me", "POST /items")
 
 
@@ -57,29 +60,30 @@ def test_cost_of_a_request_is_compared_with_a_bare_route(uv: str) -> None:
         assert f"- {figure}: " in printed
 
 
-def test_statements_arrive_later_and_in_order_when_the_database_is_remote() -> None:
-    sent = [b"%04d" % number for number in range(1000)]
+def test_statements_arrive_later_and_whole_when_the_database_is_remote() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as database,
+        relaying_to(database) as port,
+        socket.create_connection(("127.0.0.1", port)) as service,
+    ):
+        began = time.monotonic()
+        service.sendall(STATEMENTS)
+        session, _ = database.accept()
+        with session, session.makefile("rb") as received:
+            first = received.read(1)
+            assert time.monotonic() - began >= DELAY_SECONDS
+            assert first + received.read(len(STATEMENTS) - 1) == STATEMENTS
 
-    async def echo(reader: StreamReader, writer: StreamWriter) -> None:
-        while received := await reader.read(100):
-            writer.write(received)
-        writer.close()
 
-    async def exchange() -> tuple[float, bytes]:
-        async with await asyncio.start_server(echo, "127.0.0.1", 0) as database:
-            port = database.sockets[0].getsockname()[1]
-            async with await relay.listen(0, port, DELAY_SECONDS) as network:
-                reader, writer = await asyncio.open_connection(*network.sockets[0].getsockname())
-                began = time.perf_counter()
-                for one in sent:
-                    writer.write(one)
-                    await asyncio.sleep(0)
-                first = await reader.readexactly(4)
-                waited = time.perf_counter() - began
-                rest = await reader.readexactly(4 * (len(sent) - 1))
-                writer.close()
-                return waited, first + rest
-
-    waited, received = asyncio.run(exchange())
-    assert waited >= DELAY_SECONDS
-    assert received == b"".join(sent)
+@contextmanager
+def relaying_to(database: socket.socket) -> Iterator[int]:
+    port, script = free_port(), REPOSITORY / "bench/relay.py"
+    numbers = map(str, (port, database.getsockname()[1], DELAY_SECONDS))
+    with subprocess.Popen([sys.executable, str(script), *numbers]) as process:
+        try:
+            wait_until(lambda: listens(port))
+            # Asked whether it listens, it has asked the database.
+            database.accept()[0].close()
+            yield port
+        finally:
+            process.terminate()
