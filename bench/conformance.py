@@ -6,6 +6,7 @@
 import argparse
 import json
 import os
+import select
 import signal
 import socket
 import sys
@@ -167,14 +168,7 @@ def raced(server: Server) -> str:
 
 def ask_again(client: socket.socket, due: float) -> str:
     time.sleep(max(0, due - time.monotonic()))
-    client.setblocking(False)
-    try:
-        client.recv(1)
-    except BlockingIOError:
-        client.settimeout(2)
-    except ConnectionResetError:
-        return "closed"
-    else:
+    if select.select([client], [], [], 0)[0]:
         return "closed"
     try:
         client.sendall(GET)

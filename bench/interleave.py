@@ -147,8 +147,8 @@ class Way:
             port = plain_port = ports.free_port()
             if "tls" in variant.nginx:
                 port = ports.free_port()
-            nginx = (folder / "nginx", plain_port, port, bind, variant.nginx)
-            places.append(hops.before_server(*nginx))
+            below = folder / "nginx"
+            places.append(hops.before_server(below, plain_port, port, bind, variant.nginx))
         return cls(port, plain_port, places, environment)
 
 
@@ -156,6 +156,7 @@ def environment_of(variant: Variant, port: int, database_url: str) -> dict[str, 
     return {
         **os.environ,
         "DATABASE_URL": database_url,
+        # Whatever else stands before the database: through PgBouncer nothing is heard.
         "DATABASE_LISTEN_URL": database_url,
         "APP_PORT": str(port),
         "WEB_CONCURRENCY": "2",
