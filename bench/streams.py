@@ -44,6 +44,8 @@ READS_PER_SECOND = 200
 # As the service tells a browser, so that not all come back at once.
 RETRY_SECONDS = (1, 5)
 RESTART = 1012
+# What opening and closing costs the service is not what is measured.
+SETTLE_SECONDS = 2
 
 Message = Mapping[str, object]
 Messages = AsyncGenerator[Message, None]
@@ -241,15 +243,17 @@ class Streams:
         ]
         try:
             await self._wait_until(lambda: self.open == self.count)
+            await asyncio.sleep(SETTLE_SECONDS)
             yield
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
+            await asyncio.sleep(SETTLE_SECONDS)
 
     async def wait_until_back(self) -> float:
-        """The moment when all have ended once and are open again."""
-        await self._wait_until(lambda: self.ends.total() >= self.count and self.open == self.count)
+        """The moment when each has ended and all are open again."""
+        await self._wait_until(lambda: len(self.moved) == self.open == self.count)
         return time.monotonic()
 
     async def _wait_until(self, condition: Callable[[], bool]) -> None:

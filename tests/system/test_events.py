@@ -16,7 +16,7 @@ from websockets.exceptions import WebSocketException
 
 from tests.conftest import Bake
 from tests.system.load import sign_up
-from tests.system.pressure.parts import database, query
+from tests.system.pressure.parts import database, query, run_sql
 from tests.system.processes import reload_all, replace_worker, worker_pids
 from tests.system.stack import Stack
 from tests.system.trial import Record, serve_all
@@ -29,6 +29,13 @@ WRITERS = 8
 # On a quiet machine it takes a minute.
 WITHIN_SECONDS = 420
 PATH = "/api/v1/events"
+# Takes its number first and commits late; all other writers of the owner wait meanwhile.
+LATE_COMMIT = """
+    WITH head AS (UPDATE event_head SET seq = seq + 1 RETURNING owner_id, seq)
+    INSERT INTO event (owner_id, seq, kind, subject_id)
+    SELECT owner_id, seq, 'item.changed', gen_random_uuid() FROM head;
+    SELECT pg_sleep(1)
+"""
 _LOST = (httpx2.HTTPError, OSError, EOFError, WebSocketException, TimeoutError)
 
 
@@ -119,7 +126,9 @@ class Writers:
 
 
 async def trouble(stack: Stack, writers: Writers) -> None:
-    """A worker killed, a reload, PostgreSQL restarted: each while events are written."""
+    """A late commit, a worker killed, a reload, PostgreSQL restarted: each while others write."""
+    await writers.reach(0.1)
+    await asyncio.to_thread(run_sql, stack, LATE_COMMIT)
     await writers.reach(0.2)
     victim = min(worker_pids(stack))
     await asyncio.to_thread(replace_worker, stack, victim, signal.SIGKILL)
