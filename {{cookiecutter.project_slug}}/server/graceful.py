@@ -167,7 +167,9 @@ class GracefulServer(Server):
         self.server_state.default_headers = closing
         for connection in list(self.server_state.connections):
             if not hasattr(connection, "cycle"):
-                _close(connection)  # a WebSocket; 1012: service restart
+                # A WebSocket; 1012: service restart. Uvicorn would answer a handshake with 500.
+                if getattr(connection, "handshake_complete", True):
+                    _close(connection)
             elif connection.cycle is not None and not connection.cycle.response_started:
                 connection.cycle.default_headers = closing
 

@@ -72,6 +72,17 @@ def test_websocket_is_closed_with_service_restart_when_terminated(departure: Dep
     assert departure.websocket_code == 1012
 
 
+def test_handshake_is_finished_when_terminated(start: Start) -> None:
+    gunicorn = start()
+    with socket.create_connection(("127.0.0.1", gunicorn.port), DEADLINE_SECONDS) as peer:
+        peer.sendall(HANDSHAKE.replace(b"/flood/", b"/late/"))
+        wait_until(lambda: "handshake begins" in gunicorn.log())
+        gunicorn.process.send_signal(signal.SIGTERM)
+        answer = b"".join(iter(lambda: peer.recv(65_536), b""))
+    assert answer.startswith(b"HTTP/1.1 101 ")
+    assert answer.endswith(b"\x88\x02" + (1012).to_bytes(2))
+
+
 def test_peer_that_never_reads_holds_no_departure_up(start: Start) -> None:
     gunicorn = start()
     # The smallest buffer: what the kernel takes is not what is tested.

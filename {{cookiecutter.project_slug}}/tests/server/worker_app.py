@@ -49,6 +49,7 @@ def create_app() -> FastAPI:
     app.add_api_route("/stream", stream)
     app.add_api_websocket_route("/ws", websocket)
     app.add_api_websocket_route("/flood/ws", flood)
+    app.add_api_websocket_route("/late/ws", late)
     return app
 
 
@@ -96,3 +97,10 @@ async def flood(websocket: WebSocket) -> None:
             async with asyncio.timeout(1):
                 await websocket.send_text("x" * 65_536)
     say("buffers full")
+
+
+async def late(websocket: WebSocket) -> None:
+    say("handshake begins")
+    await websocket.state.drain.leaving.wait()
+    await websocket.accept()
+    await websocket.receive()
