@@ -14,8 +14,6 @@ from bench.compare import Target
 from development import bench, ports, postgres
 
 BARE, USUAL, TRACED = "without any", "logs, metrics, ids", "and 10 % traced"
-# As nginx sends it with each request: to make one is not the service's work.
-REQUEST_ID = b"\r\nX-Request-ID: 0123456789abcdef0123456789abcdef\r\n\r\n"
 # Of the CPU of what stands before it.
 GOALS = {USUAL: 1.10, TRACED: 1.05}
 
@@ -74,8 +72,7 @@ def start(stack: ExitStack, collector: str) -> list[tuple[tuple[int, int], Targe
         (TRACED, [], {"METRICS_PORT": str(ports.free_port()), **traces}),
     ):
         server = stack.enter_context(bench.serving(common | settings, None, *app))
-        request = bench.authenticated_read(server[0]).removesuffix(b"\r\n\r\n") + REQUEST_ID
-        servers.append((server, Target(name, request)))
+        servers.append((server, Target(name, bench.authenticated_read(server[0]))))
     return servers
 
 

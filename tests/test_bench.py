@@ -60,6 +60,13 @@ def test_cost_of_a_request_is_compared_with_a_bare_route(uv: str) -> None:
         assert f"- {figure}: " in printed
 
 
+@pytest.mark.slow(1)
+def test_cost_of_logs_metrics_and_traces_is_compared_with_a_service_without_them(uv: str) -> None:
+    rows = re.findall(r"^(.+?) +\d+ us +\(.+\) +(\d\.\d\d)", measured(uv, "--observability"), re.M)
+    assert [name for name, _ in rows] == ["without any", "logs, metrics, ids", "and 10 % traced"]
+    assert rows[0][1] == "1.00"
+
+
 def test_statements_arrive_later_and_whole_when_the_database_is_remote() -> None:
     with (
         socket.create_server(("127.0.0.1", 0)) as database,
