@@ -8,19 +8,19 @@ from httpx2 import AsyncClient
 from app.database import Database
 from app.settings import Settings
 from tests.events.clients import Reader, new_reader
-from tests.servers import running_service
+from tests.servers import Gunicorn, running_gunicorn
 
 
 @pytest.fixture(scope="module")
-def service_url(settings: Settings, migrated: None) -> Iterator[str]:
+def gunicorn(settings: Settings, migrated: None) -> Iterator[Gunicorn]:
     limits = {"STREAMS_PER_USER_MAX": "3", "STREAMS_PER_WORKER_MAX": "100"}
-    with running_service(settings, WEB_CONCURRENCY="2", **limits) as url:
-        yield url
+    with running_gunicorn(settings, WEB_CONCURRENCY="2", **limits) as gunicorn:
+        yield gunicorn
 
 
 @pytest.fixture
-async def http(service_url: str) -> AsyncIterator[AsyncClient]:
-    async with AsyncClient(base_url=service_url, timeout=30) as client:
+async def http(gunicorn: Gunicorn) -> AsyncIterator[AsyncClient]:
+    async with AsyncClient(base_url=gunicorn.url, timeout=30) as client:
         yield client
 
 

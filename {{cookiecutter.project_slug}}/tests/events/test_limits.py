@@ -4,22 +4,23 @@ import asyncio
 import socket
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from httpx2 import AsyncClient
 
 from app.database import Database
 from app.settings import Settings
+from development import bench
 from tests.events.clients import (
     EVENTS_PATH,
-    WITHIN_SECONDS,
     Reader,
     follow_sse,
     follow_ws,
     new_reader,
     write_events,
 )
-from tests.servers import running_service
+from tests.servers import DEADLINE_SECONDS, Gunicorn, running_gunicorn, wait_until
 
 pytestmark = pytest.mark.system
 
@@ -33,15 +34,15 @@ UPGRADE = (
 
 
 @pytest.fixture(scope="module")
-def service_url(settings: Settings, migrated: None) -> Iterator[str]:
-    """Of one worker, which cannot hear: as behind PgBouncer, without DATABASE_LISTEN_URL."""
+def gunicorn(settings: Settings, migrated: None) -> Iterator[Gunicorn]:
+    """One worker, which cannot hear: as behind PgBouncer, without DATABASE_LISTEN_URL."""
     limits = {"STREAMS_PER_USER_MAX": "1", "STREAMS_PER_WORKER_MAX": "3"}
-    with running_service(settings, DATABASE_PGBOUNCER="true", **limits) as url:
-        yield url
+    with running_gunicorn(settings, DATABASE_PGBOUNCER="true", **limits) as gunicorn:
+        yield gunicorn
 
 
 async def wait_for(http: AsyncClient, reader: Reader, status: int) -> None:
-    async with asyncio.timeout(WITHIN_SECONDS):
+    async with asyncio.timeout(DEADLINE_SECONDS):
         while await status_of_a_stream(http, reader) != status:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
 
@@ -67,15 +68,26 @@ async def test_reader_that_never_reads_is_cut_off(
     for _ in range(MANY_EVENTS // EVENTS_PER_TRANSACTION):
         await write_events(writer, reader.id, EVENTS_PER_TRANSACTION)
     with socket.socket() as peer:
+        peer.settimeout(DEADLINE_SECONDS)
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         peer.connect(("127.0.0.1", http.base_url.port))
         request = f"GET {path}?last_event_id=0-0 HTTP/1.1\r\nHost: localhost\r\n{headers}"
         peer.sendall(f"{request}Authorization: Bearer {reader.access_token}\r\n\r\n".encode())
-        await wait_for(http, reader, 429)
+        received = b""
+        while b"ready" not in received:
+            received += peer.recv(64)
+        assert await status_of_a_stream(http, reader) == 429
         await wait_for(http, reader, 200)
 
 
-async def test_bad_first_messages_leave_nothing_behind(http: AsyncClient, reader: Reader) -> None:
+def open_files(gunicorn: Gunicorn) -> int:
+    [worker] = bench.children_of(gunicorn.process.pid)
+    return len(list(Path(f"/proc/{worker}/fd").iterdir()))
+
+
+async def test_bad_first_messages_leave_nothing_behind(
+    gunicorn: Gunicorn, http: AsyncClient, reader: Reader
+) -> None:
     request = f"GET {EVENTS_PATH}/ws HTTP/1.1\r\nHost: localhost\r\n{UPGRADE}\r\n"
     left = iter(range(BAD_MESSAGES))
 
@@ -92,10 +104,12 @@ async def test_bad_first_messages_leave_nothing_behind(http: AsyncClient, reader
             writer.close()
         return codes
 
+    before = open_files(gunicorn)
     # As many as there are places, so that none is told that the worker is full.
     totals = await asyncio.gather(*(be_bad() for _ in range(3)))
     assert sum(totals, Counter()) == {4422: BAD_MESSAGES}
     assert await status_of_a_stream(http, reader) == 200
+    await asyncio.to_thread(wait_until, lambda: open_files(gunicorn) <= before)
 
 
 async def test_stream_is_refused_when_the_worker_is_full(http: AsyncClient) -> None:

@@ -9,7 +9,6 @@ from websockets.asyncio.client import connect
 from websockets.typing import Origin, Subprotocol
 
 from app.database import Database
-from app.settings import Settings
 from tests.events.clients import (
     EVENTS_PATH,
     WITHIN_SECONDS,
@@ -20,21 +19,10 @@ from tests.events.clients import (
     running,
     write_events,
 )
-from tests.servers import Gunicorn, find_binary, running_gunicorn
+from tests.servers import Gunicorn, find_binary
 from tests.tls import running_tls, unverified
 
 pytestmark = pytest.mark.system
-
-
-@pytest.fixture(scope="module")
-def gunicorn(settings: Settings, migrated: None) -> Iterator[Gunicorn]:
-    with running_gunicorn(settings) as gunicorn:
-        yield gunicorn
-
-
-@pytest.fixture(scope="module")
-def service_url(gunicorn: Gunicorn) -> str:
-    return gunicorn.url
 
 
 @pytest.fixture(scope="module")
