@@ -23,7 +23,7 @@ __all__ = ["own_settings", "ports", "project", "start"]
 pytestmark = pytest.mark.system
 
 
-def test_alert_fires_when_a_job_has_failed(
+def test_alert_fires_and_panels_have_data_when_a_job_has_failed(
     start: Start, own_settings: Settings, tmp_path: Path
 ) -> None:
     port = free_port()
@@ -33,6 +33,10 @@ def test_alert_fires_when_a_job_has_failed(
         assert not prometheus.is_firing("JobsFail")
         enqueue(own_settings, "test.failing", {})
         wait_until(lambda: prometheus.is_firing("JobsFail"))
+        # A rate is one of increases, and the first run has made its series.
+        enqueue(own_settings, "test.failing", {})
+        panels = [query for query in panel_queries() if "app_job" in query]
+        wait_until(lambda: not prometheus.unanswered(panels))
 
 
 def test_alerts_fire_when_jobs_wait_and_when_nobody_runs_them(

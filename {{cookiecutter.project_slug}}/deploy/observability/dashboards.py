@@ -162,6 +162,36 @@ DASHBOARDS: dict[str, tuple[str, list[Panel]]] = {
             ),
         ],
     ),
+    "jobs": (
+        "Jobs",
+        [
+            # Each process of the jobs shows all of them.
+            (
+                "In the queue",
+                "short",
+                {"[job] [status]": "max by (job, status) (app_jobs)"},
+            ),
+            (
+                "The oldest that waits",
+                "s",
+                {"[job]": "max by (job) (app_jobs_oldest_seconds)"},
+            ),
+            (
+                "Runs",
+                "cps",
+                {
+                    "[task] [outcome]": rate(
+                        "app_job_duration_seconds_count", "job, task, outcome", ""
+                    )
+                },
+            ),
+            (
+                "p95 of each task",
+                "s",
+                {"[task]": quantile(0.95, "app_job_duration_seconds", "", by=", job, task")},
+            ),
+        ],
+    ),
     "nginx": (
         "nginx",
         [
