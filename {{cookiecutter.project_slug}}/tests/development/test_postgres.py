@@ -21,6 +21,7 @@ import asyncpg
 import pytest
 
 from development import DevelopmentError, postgres, postgres_programs
+from tests.servers import listens, wait_until
 
 pytestmark = pytest.mark.system
 
@@ -106,6 +107,13 @@ def data(project: Path) -> Path:
     return project / ".local/postgres/data"
 
 
+def kill_server(project: Path) -> None:
+    """Until the last moment it looks as if it were running, and somebody may reach it."""
+    port = int((data(project) / "postmaster.pid").read_text("utf-8").splitlines()[3])
+    os.kill(process_id(project), signal.SIGKILL)
+    wait_until(lambda: not listens(port))
+
+
 def restart(project: Path) -> str:
     postgres.stop(project)
     return postgres.start(project)
@@ -176,7 +184,7 @@ def test_server_survives_when_its_parent_and_the_group_of_it_get(
 def test_start_recovers_when_the_server_was_killed(project: Path) -> None:
     url = postgres.start(project)
     ask(url, "SET synchronous_commit = on", "CREATE TABLE recovered AS SELECT 8 AS number")
-    os.kill(process_id(project), signal.SIGKILL)
+    kill_server(project)
     assert postgres.start(project) == url
     assert ask(url, "SELECT number FROM recovered") == 8
 
@@ -188,7 +196,7 @@ def test_start_waits_when_a_query_outlives_its_killed_server(project: Path) -> N
         query = threads.submit(ask, url, BUSY_SECOND)
         while ask(url, "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'DO %'") == 0:
             assert not query.done()
-        os.kill(process_id(project), signal.SIGKILL)
+        kill_server(project)
         assert ask(postgres.start(project), "SELECT 1") == 1
 
 
@@ -201,7 +209,7 @@ def test_start_recovers_when_another_process_has_the_number_of_the_killed_one(
     # Of the same user: PostgreSQL knows that another's process cannot be its own.
     user = owner.st_uid if os.geteuid() == 0 else None
     with subprocess.Popen(["/bin/sleep", "60"], user=user) as other:
-        os.kill(process_id(project), signal.SIGKILL)
+        kill_server(project)
         file = data(project) / "postmaster.pid"
         lines = file.read_text("utf-8").split("\n")
         file.write_text("\n".join([str(other.pid), *lines[1:]]), "utf-8")
