@@ -17,7 +17,9 @@ def run(project: Path, *command: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.slow(9)
+# Its system tests start servers and wait for them, two at a time.
+@pytest.mark.alone
+@pytest.mark.slow(6)
 def test_new_service_passes_its_checks_and_tests(
     bake: Bake, uv: str, record_property: Callable[[str, object], None]
 ) -> None:
@@ -27,7 +29,7 @@ def test_new_service_passes_its_checks_and_tests(
     try:
         run(project, "make", "test")
         seconds = round(time.monotonic() - began, 1)
-        record_property("from no folder to a tested service, beside other tests, seconds", seconds)
+        record_property("from no folder to a tested service, seconds", seconds)
         run(project, "make", "check", "test-system")
     finally:
         # The tests leave it running for the next time.

@@ -18,6 +18,7 @@ from fastapi import FastAPI
 from httpx2 import ASGITransport, AsyncClient
 from sqlalchemy import URL, NullPool, event, make_url, text
 from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_connection
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -31,12 +32,15 @@ from app.settings import Settings
 from development import postgres
 from tests.mailbox import Mailbox, running_mailbox
 from tests.rollback import RollbackDatabase
+from tests.servers import wait_until
 
 # The fixtures of an administrator.
 pytest_plugins = ["tests.admins"]
 
 PASSWORD = "correct horse battery staple"
 POOL_SIZE = 5
+# https://www.postgresql.org/docs/current/errcodes-appendix.html
+DEADLOCK = "40P01"
 
 
 @dataclass(frozen=True)
@@ -102,20 +106,22 @@ async def _execute(url: str | URL, *statements: str) -> None:
 
 
 def empty_tables(settings: Settings) -> None:
-    """As their owner; the audit log lets nobody else delete, tests neither.
+    """As their owner; the audit log lets nobody else delete, tests neither."""
+    url = str(settings.database_owner_url)
+    execute(url, "ALTER TABLE audit_entry DISABLE TRIGGER USER")
+    wait_until(lambda: _truncate(url))
+    execute(url, "ALTER TABLE audit_entry ENABLE TRIGGER USER")
 
-    The rows of all other tables go with these. TRUNCATE would lock whole tables, one after the
-    other, and so deadlock with a stream that is about to end.
-    """
-    execute(
-        str(settings.database_owner_url),
-        "ALTER TABLE audit_entry DISABLE TRIGGER USER",
-        "DELETE FROM app_user",
-        "DELETE FROM throttle_bucket",
-        "DELETE FROM audit_entry",
-        "DELETE FROM procrastinate_jobs",
-        "ALTER TABLE audit_entry ENABLE TRIGGER USER",
-    )
+
+def _truncate(url: str) -> bool:
+    """False after a deadlock: a stream that is about to end reads tables in another order."""
+    try:
+        execute(url, "TRUNCATE app_user, throttle_bucket, audit_entry, procrastinate_jobs CASCADE")
+    except DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) != DEADLOCK:
+            raise
+        return False
+    return True
 
 
 @pytest.fixture(scope="session")
