@@ -63,8 +63,9 @@ def add_trial_routes(project: Path) -> Path:
     (project / "app/trial.py").write_text(_ROUTES)
     main = project / "app/main.py"
     text = replace_once(main.read_text(), "import health\n", "import health, trial\n")
-    included = "    app.include_router(health.router)\n"
-    text = replace_once(text, included, f"{included}    app.include_router(trial.router)\n")
+    # Before those of the service, one of which has the same path.
+    errors = "    errors = problem_responses("
+    text = replace_once(text, errors, f"    app.include_router(trial.router)\n{errors}")
     main.write_text(text)
     return project
 

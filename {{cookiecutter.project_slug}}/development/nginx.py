@@ -30,8 +30,8 @@ uwsgi_temp_path temporary/uwsgi;
 _LIMITS = """\
 limit_req_zone $limited_client zone=requests:1m rate=100000r/s;
 limit_req zone=requests burst=100000 nodelay;
-limit_req_zone $login_client zone=logins:1m rate=1000r/s;
-limit_req zone=logins burst=1000 nodelay;
+limit_req_zone $login_client zone=logins:1m rate=100000r/s;
+limit_req zone=logins burst=100000 nodelay;
 limit_conn_zone $limited_client zone=connections:1m;
 limit_conn connections 10000;
 """
