@@ -167,6 +167,12 @@ def sqlalchemy_app():
     return app
 
 
+async def ticks():
+    while True:
+        yield "data: tick\n\n"
+        await asyncio.sleep(0.2)
+
+
 def trial_app():
     """For conformance.py: it waits, streams, stalls, says which process it is, or cannot start."""
     if os.path.exists(os.environ["BREAKS_WHEN_THERE"]):
@@ -196,12 +202,7 @@ def trial_app():
 
     @app.get("/stream")
     async def stream() -> StreamingResponse:
-        async def events():
-            while True:
-                yield "data: tick\n\n"
-                await asyncio.sleep(0.2)
-
-        return StreamingResponse(events(), media_type="text/event-stream")
+        return StreamingResponse(ticks(), media_type="text/event-stream")
 
     @app.websocket("/ws")
     async def echo(socket: WebSocket) -> None:

@@ -40,8 +40,6 @@ def main() -> None:
     options = parser.parse_args()
     environment = {
         "DATABASE_URL": postgres.start(),
-        # As in production: a line for people costs as much as a statement.
-        "LOG_FORMAT": "json",
         "WEB_CONCURRENCY": str(WORKERS),
         "DATABASE_POOL_SIZE": "2",
     }
